@@ -1,0 +1,4 @@
+"""Hex: the rules, many games at once, and drawings of them."""
+from .worlds import BOARDSIZES, LABELS, BadAction, BadBoard, Hex, Transition
+
+__all__ = ['BOARDSIZES', 'LABELS', 'BadAction', 'BadBoard', 'Hex', 'Transition']

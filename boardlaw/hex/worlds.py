@@ -1,0 +1,283 @@
+"""Many games of Hex side by side, as one immutable bundle of tensors.
+
+Seat 0 is Black: it moves first and joins top to bottom. Seat 1 is White and joins left to right.
+Observations, valid actions and actions are in the *mover's frame*: when White is to move the board
+is transposed and the colours swapped, so that the mover always plays top to bottom and a network
+needs to learn one side only. Action ``a`` is row ``a // S``, column ``a % S`` of that frame.
+"""
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+
+from .. import threads
+from . import kernels
+
+#: The character of each board label: empty, black, white, black joined to the top, black joined
+#: to the bottom, white joined to the left, white joined to the right.
+LABELS = '.bwTBLR'
+
+#: The board sizes that the bitboards and their tests cover.
+BOARDSIZES = range(1, 20)
+
+_SLICE = 256   # the fewest games worth a second thread
+
+
+class BadAction(ValueError):
+    """An action that the rules do not allow; the world it was meant for is unchanged."""
+
+
+class BadBoard(ValueError):
+    """A board that cannot be read."""
+
+
+@lru_cache(maxsize=None)
+def neighbours(boardsize):
+    """The table that the kernels need, made once a board size."""
+    return kernels.neighbours(boardsize)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What a step gave.
+
+    Attributes:
+        rewards: `[n_envs, n_seats]` float32, +1 for the winner and -1 for the loser on the move
+            that ends a game, else 0.
+        terminal: `[n_envs]` bool, whether this move ended the game.
+    """
+    rewards: torch.Tensor
+    terminal: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Hex:
+    """A batch of Hex games; every method returns a new world.
+
+    Make one with :meth:`Hex.initial` or :meth:`Hex.parse`.
+
+    Attributes:
+        bits: `[n_envs, 2, 4, n_words]` int64, the bitboards of :mod:`boardlaw.hex.kernels`.
+        seats: `[n_envs]` int64, whose turn it is: 0 Black, 1 White.
+        boardsize: S, cells along an edge.
+    """
+    bits: torch.Tensor
+    seats: torch.Tensor
+    boardsize: int
+
+    n_seats = 2
+
+    @classmethod
+    def initial(cls, n_envs, boardsize=11, device='cpu'):
+        """Empty boards with Black to move."""
+        if boardsize not in BOARDSIZES:
+            raise BadBoard(f'boardsize {boardsize!r} is not supported: choose a whole number from '
+                           f'{BOARDSIZES[0]} to {BOARDSIZES[-1]}')
+        words = kernels.n_words(boardsize)
+        return cls(torch.zeros((n_envs, 2, 4, words), dtype=torch.int64, device=device),
+                   torch.zeros(n_envs, dtype=torch.int64, device=device), boardsize)
+
+    @property
+    def n_envs(self):
+        return len(self.seats)
+
+    @property
+    def n_actions(self):
+        return self.boardsize**2
+
+    @property
+    def device(self):
+        return self.seats.device
+
+    @cached_property
+    def obs(self):
+        """`[n_envs, S, S, 2]` float32 in the mover's frame: its stones, then the opponent's."""
+        obs = torch.empty((self.n_envs, self.n_actions, 2))
+        self._over_games(kernels.observations, self._bits, self._seats, after=[obs.numpy()])
+        return obs.view(self.n_envs, self.boardsize, self.boardsize, 2).to(self.device)
+
+    @cached_property
+    def valid(self):
+        """`[n_envs, S*S]` bool in the mover's frame: True where a stone may be placed."""
+        valid = torch.empty((self.n_envs, self.n_actions), dtype=torch.bool)
+        self._over_games(kernels.validity, self._bits, self._seats, after=[valid.numpy()])
+        return valid.to(self.device)
+
+    @cached_property
+    def board(self):
+        """`[n_envs, S, S]` uint8 labels, indices into :data:`LABELS`, as Black sees the board.
+
+        On a finished board (a step with ``reset=False``) only the colours are specified.
+        """
+        board = torch.empty((self.n_envs, self.boardsize, self.boardsize), dtype=torch.uint8)
+        self._over_games(kernels.labels, self._bits, after=[board.numpy()])
+        return board.to(self.device)
+
+    def step(self, actions, reset=True):
+        """Places a stone of the mover in every game.
+
+        Args:
+            actions: `[n_envs]` ints in the mover's frame.
+            reset: whether a game that ends starts again from the empty board, Black to move.
+
+        Returns:
+            The new world and a :class:`Transition`.
+
+        Raises:
+            BadAction: the shape or dtype is wrong, or a cell is taken or off the board. The message
+                names the game and the cell.
+        """
+        actions = self._check(actions)
+        bits, seats = self._bits.copy(), self._seats.copy()
+        rewards = torch.empty((self.n_envs, 2))
+        terminal = torch.empty(self.n_envs, dtype=torch.bool)
+        self._over_games(kernels.step, bits, seats, actions,
+                         after=[reset, self.boardsize, neighbours(self.boardsize),
+                                rewards.numpy(), terminal.numpy()])
+        transition = Transition(rewards.to(self.device), terminal.to(self.device))
+        return self._like(bits, seats), transition
+
+    def random_actions(self, keys):
+        """`[n_envs]` int64: a uniformly random valid action for each game.
+
+        Args:
+            keys: `[n_envs]` uint64 from :func:`boardlaw.rng.keys`.
+        """
+        actions = torch.empty(self.n_envs, dtype=torch.int64)
+        self._over_games(kernels.random_actions, self._bits, self._seats, keys,
+                         after=[self.n_actions, actions.numpy()])
+        return actions.to(self.device)
+
+    def random_steps(self, n_steps, keys):
+        """Plays ``n_steps`` uniformly random moves in every game, with resets.
+
+        The compiled loop builds every observation on the way, as an agent would see it, and keeps
+        the last.
+
+        Returns:
+            The new world and `[n_envs, 2]` int64, the games that each seat won meanwhile.
+        """
+        bits, seats = self._bits.copy(), self._seats.copy()
+        wins = torch.zeros((self.n_envs, 2), dtype=torch.int64)
+        scratch = np.empty((max(1, self.n_envs), self.n_actions, 2), np.float32)
+        self._over_games(kernels.random_steps, bits, seats, keys, n_steps,
+                         after=[self.boardsize, neighbours(self.boardsize), scratch, wins.numpy()])
+        return self._like(bits, seats), wins
+
+    def __getitem__(self, index):
+        """The games at ``index``: an int (a batch of one), a slice, a mask, or a list of ints."""
+        if isinstance(index, (int, np.integer)):
+            if not -self.n_envs <= index < self.n_envs:
+                raise IndexError(f'game {index} of a world that has {self.n_envs}')
+            index = [int(index)]
+        if isinstance(index, (list, np.ndarray)):
+            index = torch.as_tensor(index, device=self.device)
+            index = index.long() if index.numel() == 0 else index
+        return Hex(self.bits[index], self.seats[index], self.boardsize)
+
+    def __len__(self):
+        return self.n_envs
+
+    @classmethod
+    def cat(cls, worlds):
+        """Worlds of one board size, one after the other."""
+        worlds = list(worlds)
+        if len({w.boardsize for w in worlds}) != 1:
+            raise BadBoard('cat needs at least one world, and all of the same board size; got '
+                           f'sizes {[w.boardsize for w in worlds]}')
+        return cls(torch.cat([w.bits for w in worlds]), torch.cat([w.seats for w in worlds]),
+                   worlds[0].boardsize)
+
+    def to(self, device):
+        """The same games on another device."""
+        return Hex(self.bits.to(device), self.seats.to(device), self.boardsize)
+
+    def clone(self):
+        """A copy that shares no memory."""
+        return Hex(self.bits.clone(), self.seats.clone(), self.boardsize)
+
+    @classmethod
+    def parse(cls, text, seat=None, device='cpu'):
+        """Reads one board from text.
+
+        Rows are lines; '.' is empty, 'b', 'T' and 'B' are black, 'w', 'L' and 'R' white (which
+        stones are joined to an edge is worked out anew). Spaces are ignored, so the slanted
+        drawing of :meth:`text` can be read back.
+
+        Args:
+            text: S lines of S characters.
+            seat: whose turn it is; by default Black's if the colours have equally many stones,
+                White's if Black has one more.
+        """
+        rows = [''.join(line.split()) for line in text.strip().splitlines()]
+        rows = [row for row in rows if row]
+        size = len(rows)
+        for r, row in enumerate(rows):
+            if len(row) != size:
+                raise BadBoard(f'row {r} has {len(row)} cells on a board of {size} rows: {row!r}')
+            if (odd := set(row) - set(LABELS)):
+                raise BadBoard(f'row {r} holds {sorted(odd)}: a cell is one of {LABELS!r}')
+        black = [r*size + c for r, row in enumerate(rows) for c, x in enumerate(row) if x in 'bTB']
+        white = [c*size + r for r, row in enumerate(rows) for c, x in enumerate(row) if x in 'wLR']
+        if seat is None:
+            if len(black) - len(white) not in (0, 1):
+                raise BadBoard(f'{len(black)} black and {len(white)} white stones: whose turn it is '
+                               'does not follow from the counts; pass seat=0 or seat=1')
+            seat = len(black) - len(white)
+        world = cls.initial(1, size)
+        bits, stack = world._bits[0], np.empty(size**2, np.int64)
+        for mover, cells in ((0, black), (1, white)):
+            for a in cells:
+                kernels.place(bits, mover, a, size, neighbours(size), stack)
+        world.seats[0] = seat
+        return world.to(device)
+
+    def text(self, i=0):
+        """Game ``i`` as text, each row shifted half a cell, for the eye and for :meth:`parse`."""
+        board = self[i].board[0].tolist()
+        return '\n'.join(' '*r + ' '.join(LABELS[x] for x in row) for r, row in enumerate(board))
+
+    def __repr__(self):
+        return f'Hex(n_envs={self.n_envs}, boardsize={self.boardsize}, device={str(self.device)!r})'
+
+    def _repr_html_(self):
+        from . import drawing
+        return drawing.gallery(self)
+
+    @property
+    def _bits(self):
+        return self.bits.cpu().contiguous().numpy().view(np.uint64)
+
+    @property
+    def _seats(self):
+        return self.seats.cpu().contiguous().numpy()
+
+    def _like(self, bits, seats):
+        bits = torch.from_numpy(bits.view(np.int64)).to(self.device)
+        return Hex(bits, torch.from_numpy(seats).to(self.device), self.boardsize)
+
+    def _over_games(self, kernel, *before, after):
+        threads.split(lambda start, stop: kernel(*before, start, stop, *after), self.n_envs, _SLICE)
+
+    def _check(self, actions):
+        actions = torch.as_tensor(actions)
+        if actions.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+            raise BadAction(f'actions must be whole numbers, got dtype {actions.dtype}')
+        if tuple(actions.shape) != (self.n_envs,):
+            raise BadAction(f'actions must have shape [{self.n_envs}], one for each game; got '
+                            f'{list(actions.shape)}')
+        actions = actions.to('cpu', torch.int64).contiguous().numpy()
+        bad = kernels.first_bad(self._bits, self._seats, actions, self.n_actions)
+        if bad >= 0:
+            a, size = int(actions[bad]), self.boardsize
+            mover = ('Black', 'White')[int(self.seats[bad])]
+            if not 0 <= a < size**2:
+                raise BadAction(f'environment {bad}: action {a} is off the {size}x{size} board '
+                                f'(0 to {size**2 - 1})')
+            r, c = divmod(a, size)
+            if mover == 'White':
+                r, c = c, r
+            raise BadAction(f'environment {bad}: action {a} of {mover}, cell (row {r}, column {c}) '
+                            'of the board, already holds a stone')
+        return actions
