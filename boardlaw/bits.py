@@ -18,3 +18,11 @@ def trailing_zeros(typingctx, x):
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
     return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def as_float32(typingctx, x):
+    """The float32 whose bits are those of an int32."""
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.FloatType())
+    return types.float32(types.int32), codegen

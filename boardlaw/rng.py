@@ -47,6 +47,13 @@ def keys(seed, games, move):
         return _mix_numpy(key + (np.asarray(move).astype(np.uint64) + np.uint64(1)) * _GOLDEN)
 
 
+def uniforms(keys, counter):
+    """`[n_envs]` float64 in (0, 1): what :func:`uniform` gives each key for this counter."""
+    with np.errstate(over='ignore'):
+        bits = _mix_numpy(np.asarray(keys, np.uint64) + np.uint64(counter + 1)*_GOLDEN)
+    return ((bits >> _S41).astype(np.float64) + .5)*2.**-23
+
+
 def _mix_numpy(x):
     x = (x ^ (x >> _S30)) * _M1
     x = (x ^ (x >> _S27)) * _M2

@@ -1,0 +1,5 @@
+"""Regularised policy search (Grill et al. 2020), batched over games."""
+from .agent import Decisions, MCTSAgent
+from .search import C_PUCT, BadSearch, Search, search
+
+__all__ = ['C_PUCT', 'BadSearch', 'Decisions', 'MCTSAgent', 'Search', 'search']

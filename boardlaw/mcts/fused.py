@@ -1,0 +1,257 @@
+"""The search over Hex on a CPU: trees, rules and network in one compiled pass.
+
+The games are cut into chunks whose trees stay in the cache, and each chunk is searched to its end
+by one thread. A small network is evaluated inside the compiled pass, one leaf at a time, its
+weights in the first-level cache. A large one is a matrix product over the chunk's leaves, which
+torch does best; the pass then expands, backs up and descends each game between two products.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+
+from .. import threads
+from ..hex import kernels as rules
+from ..hex.worlds import neighbours
+from . import kernels
+from .generic import results
+from .tree import allocate
+
+#: Networks at most this wide are evaluated inside the compiled pass.
+INLINE_WIDTH = 32
+
+#: Games searched together: what fits the cache, and enough rows for an efficient product.
+INLINE_CHUNK, BATCHED_CHUNK = 16, 256
+
+
+class Weights(NamedTuple):
+    """A network's parameters as the compiled pass reads them: inputs by rows, alpha multiplied in.
+
+    ``first`` `[2*S*S, width]`, ``body`` `[depth, width, width]`, ``heads`` `[width, S*S + 1]`
+    (the policy's columns, then the value's), and their biases.
+    """
+    first: np.ndarray
+    first_bias: np.ndarray
+    body: np.ndarray
+    body_bias: np.ndarray
+    heads: np.ndarray
+    heads_bias: np.ndarray
+
+
+def weights(network):
+    """Reads the :class:`Weights` of a :class:`boardlaw.networks.Network`."""
+    with torch.no_grad():
+        first, *layers = network.body
+        scaled = [(x.weight.T*x.α, x.bias*x.α) for x in layers]
+        width = first.weight.shape[0]
+        body = [w for w, _ in scaled] or [torch.zeros(0, width)]
+        bias = [b for _, b in scaled]
+        policy, value = network.policy.core, network.value.core
+        tensors = (first.weight.T, first.bias,
+                   torch.stack(body) if scaled else torch.zeros(0, width, width),
+                   torch.stack(bias) if scaled else torch.zeros(0, width),
+                   torch.cat([policy.weight, value.weight]).T, torch.cat([policy.bias, value.bias]))
+        return Weights(*[np.ascontiguousarray(t.cpu().float().numpy()) for t in tensors])
+
+
+@njit(nogil=True, fastmath=kernels.FAST, inline='always')
+def _accumulate(x, w, y):
+    """``y += x @ w`` where many x are 0, four rows of w at a time."""
+    n, m = w.shape
+    for i in range(0, n - 3, 4):
+        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
+        for j in range(m):
+            y[j] += a*w[i, j] + b*w[i + 1, j] + c*w[i + 2, j] + d*w[i + 3, j]
+    for i in range(n - n % 4, n):
+        for j in range(m):
+            y[j] += x[i]*w[i, j]
+
+
+@njit(nogil=True, fastmath=kernels.FAST)
+def _evaluate(bits, seat, n_cells, net, x, y, out):
+    """The network at one position: ``out`` `[S*S + 1]`, logits and then the mover's value."""
+    width = len(x)
+    for j in range(width):
+        x[j] = net.first_bias[j]
+    for i in range(bits.shape[2]):
+        for colour in range(2):
+            stones = bits[seat, colour, i]
+            while stones != 0:
+                cell = i*64 + np.int64(rules.trailing_zeros(stones))
+                row = net.first[2*cell + colour]
+                for j in range(width):
+                    x[j] += row[j]
+                stones &= stones - rules.ONE
+    for layer in range(net.body.shape[0]):
+        for j in range(width):
+            y[j] = max(x[j], np.float32(0))
+            x[j] += net.body_bias[layer, j]
+        _accumulate(y, net.body[layer], x)
+    for j in range(n_cells + 1):
+        out[j] = net.heads_bias[j]
+    _accumulate(x, net.heads, out)
+
+
+@njit(nogil=True)
+def _root(tree, g, states, bits, seat):
+    kernels.start(tree, g, seat)
+    states[g, 0] = bits
+
+
+@njit(nogil=True)
+def _expand(tree, g, states, out, key, eps, alpha, noise):
+    """Gives the leaf its prior and value and backs it up; False if the network's output is bad."""
+    leaf = tree.leaf[g]
+    if not tree.terminal[g, leaf]:
+        prior = tree.prior[g, leaf]
+        n_cells, seat = len(prior), tree.seat[g, leaf]
+        bits = states[g, leaf]
+        for i in range(bits.shape[2]):
+            stones = bits[seat, 0, i] | bits[seat, 1, i]
+            for j in range(min(64, n_cells - i*64)):
+                prior[i*64 + j] = np.float32((~stones >> np.uint64(j)) & rules.ONE)
+        if not (kernels.softmax(out[:n_cells], prior) and np.isfinite(out[n_cells])):
+            return False
+        if leaf == 0:
+            kernels.keep_root(tree, g, key, eps, alpha, noise)
+        tree.rest[g, leaf] = 1
+        tree.v[g, leaf] = np.float32((1 - 2*seat)*math.tanh(out[n_cells]))
+    kernels.back_up(tree, g)
+    return True
+
+
+@njit(nogil=True)
+def _grow(tree, g, states, key, simulation, c_puct, rule, unvisited, boardsize, neighbours,
+          ids, share, gap, stack):
+    """One descent and, unless it ended at a finished game, one new node."""
+    node, action = kernels.descend(
+        tree, g, key, simulation, c_puct, rule, unvisited, ids, share, gap)
+    if action < 0:
+        tree.leaf[g] = node
+        return
+    seat = np.int64(tree.seat[g, node])
+    bits = states[g, tree.size[g]]
+    bits[:] = states[g, node]
+    won = rules.place(bits, seat, action, boardsize, neighbours, stack)
+    kernels.attach(tree, g, node, action, 1 - seat, won, np.float32((1 - 2*seat)*won))
+
+
+@njit(nogil=True, cache=True)
+def _search_inline(tree, states, bits, seats, keys, n_nodes, c_puct, rule, unvisited, eps, alpha,
+                   net, boardsize, neighbours):
+    """Searches a chunk of games, one after the other; returns the first bad game or -1."""
+    n_cells = boardsize**2
+    ids, share, gap = kernels.scratch(tree)
+    stack, noise = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
+    width = len(net.first_bias)
+    x, y = np.empty(width, np.float32), np.empty(width, np.float32)
+    out = np.empty(n_cells + 1, np.float32)
+    for g in range(len(seats)):
+        _root(tree, g, states, bits[g], seats[g])
+        for simulation in range(1, n_nodes + 1):
+            leaf = tree.leaf[g]
+            if not tree.terminal[g, leaf]:
+                _evaluate(states[g, leaf], tree.seat[g, leaf], n_cells, net, x, y, out)
+            if not _expand(tree, g, states, out, keys[g], eps, alpha, noise):
+                return g
+            if simulation < n_nodes:
+                _grow(tree, g, states, keys[g], simulation, c_puct, rule, unvisited, boardsize,
+                      neighbours, ids, share, gap, stack)
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _begin(tree, states, bits, seats, obs):
+    for g in range(len(seats)):
+        _root(tree, g, states, bits[g], seats[g])
+        rules.write_obs(bits[g], seats[g], obs.shape[1], obs[g])
+
+
+@njit(nogil=True, cache=True)
+def _advance(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisited, eps, alpha,
+             boardsize, neighbours, out, obs):
+    """Between two products: expand and back up, then descend and show the new leaf."""
+    n_cells = boardsize**2
+    ids, share, gap = kernels.scratch(tree)
+    stack, noise = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
+    for g in range(len(keys)):
+        if not _expand(tree, g, states, out[g], keys[g], eps, alpha, noise):
+            return g
+        if simulation < n_nodes:
+            _grow(tree, g, states, keys[g], simulation, c_puct, rule, unvisited, boardsize,
+                  neighbours, ids, share, gap, stack)
+            leaf = tree.leaf[g]
+            if not tree.terminal[g, leaf]:
+                rules.write_obs(states[g, leaf], tree.seat[g, leaf], n_cells, obs[g])
+    return -1
+
+
+class Batched:
+    """A network as matrix products over a chunk's leaves, in buffers made once."""
+
+    def __init__(self, net, n_games):
+        self.first, self.first_bias, self.body, self.body_bias, self.heads, self.heads_bias = (
+            torch.from_numpy(w) for w in net)
+        self.obs = torch.zeros(n_games, len(self.first))
+        self.x, self.y = (torch.empty(n_games, len(self.first_bias)) for _ in range(2))
+        self.out = torch.empty(n_games, len(self.heads_bias))
+
+    def __call__(self, n):
+        """Evaluates the first ``n`` rows of ``obs`` into ``out``."""
+        x, y, out = self.x[:n], self.y[:n], self.out[:n]
+        torch.addmm(self.first_bias, self.obs[:n], self.first, out=x)
+        for weight, bias in zip(self.body, self.body_bias, strict=True):
+            torch.clamp_min(x, 0, out=y)
+            x.add_(bias).addmm_(y, weight)
+        torch.addmm(self.heads_bias, x, self.heads, out=out)
+
+
+def search(world, network, n_nodes, settings, keys, collect):
+    """Searches every game of a Hex world on the CPU.
+
+    Args:
+        collect: called as ``collect(games, tree)`` once the chunk ``games``, a slice, is finished.
+
+    Returns:
+        The first game for which the network's output was nan or infinite, or -1.
+    """
+    net, size = weights(network), world.boardsize
+    bits, seats = world._bits, world._seats
+    inline = len(net.first_bias) <= INLINE_WIDTH
+    chunk = INLINE_CHUNK if inline else BATCHED_CHUNK
+
+    @torch.no_grad()
+    def run(start, stop):
+        n = min(chunk, stop - start)
+        tree = allocate(n, n_nodes, size**2)
+        states = np.empty((n, n_nodes, *bits.shape[1:]), np.uint64)
+        batched = None if inline else Batched(net, n)
+        for first in range(start, stop, chunk):
+            games = slice(first, min(first + chunk, stop))
+            if inline:
+                bad = _search_inline(tree, states, bits[games], seats[games], keys[games], n_nodes,
+                                     *settings, net, size, neighbours(size))
+            else:
+                bad = _search_batched(tree, states, bits[games], seats[games], keys[games],
+                                      n_nodes, settings, batched, size)
+            if bad >= 0:
+                return first + bad
+            collect(games, tree)
+        return -1
+
+    return max(threads.split(run, world.n_envs, 8 if inline else 32), default=-1)
+
+
+def _search_batched(tree, states, bits, seats, keys, n_nodes, settings, batched, boardsize):
+    n, n_cells = len(seats), boardsize**2
+    obs, out = batched.obs.numpy().reshape(-1, n_cells, 2), batched.out.numpy()
+    _begin(tree, states, bits, seats, obs)
+    for simulation in range(1, n_nodes + 1):
+        batched(n)
+        bad = _advance(tree, states, keys, simulation, n_nodes, *settings, boardsize,
+                       neighbours(boardsize), out, obs)
+        if bad >= 0:
+            return bad
+    return -1

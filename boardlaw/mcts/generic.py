@@ -1,0 +1,107 @@
+"""The search over any world that steps, one kernel call a simulation for all games.
+
+It asks of a world what :class:`boardlaw.hex.Hex` gives: ``n_envs``, ``seats``, ``valid``,
+``step(actions, reset=False)``, indexing and ``cat``; rewards must be zero-sum (or for one player,
+of whom all are seat 0). Hex itself takes the faster road of :mod:`boardlaw.mcts.fused`.
+"""
+import numpy as np
+import torch
+from numba import njit
+
+from . import kernels
+from .tree import allocate
+
+
+@njit(nogil=True, cache=True)
+def _begin(tree, seats):
+    for g in range(len(seats)):
+        kernels.start(tree, g, seats[g])
+
+
+@njit(nogil=True, cache=True)
+def _expand(tree, games, valid, logits, values, keys, eps, alpha):
+    """Gives new leaves their priors and values and backs them up; returns the first bad game."""
+    noise = np.empty(logits.shape[1], np.float64)
+    for i, g in enumerate(games):
+        leaf = tree.leaf[g]
+        prior = tree.prior[g, leaf]
+        any_valid = False
+        for a in range(len(prior)):
+            prior[a] = np.float32(valid[i, a])
+            any_valid = any_valid or valid[i, a]
+        if not (any_valid and kernels.softmax(logits[i], prior) and np.isfinite(values[i])):
+            return g
+        if leaf == 0:
+            kernels.keep_root(tree, g, keys[g], eps, alpha, noise)
+        tree.rest[g, leaf] = 1
+        tree.v[g, leaf] = values[i]
+        kernels.back_up(tree, g)
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _descend(tree, keys, simulation, c_puct, rule, unvisited, nodes, actions):
+    """The way out of each tree; where it ends at a finished game, that is backed up at once."""
+    ids, share, gap = kernels.scratch(tree)
+    for g in range(len(nodes)):
+        nodes[g], actions[g] = kernels.descend(
+            tree, g, keys[g], simulation, c_puct, rule, unvisited, ids, share, gap)
+        if actions[g] < 0:
+            tree.leaf[g] = nodes[g]
+            kernels.back_up(tree, g)
+
+
+@njit(nogil=True, cache=True)
+def _attach(tree, games, nodes, actions, seats, terminal, rewards):
+    for i, g in enumerate(games):
+        kernels.attach(tree, g, nodes[g], actions[g], seats[i], terminal[i], rewards[i])
+        if terminal[i]:
+            kernels.back_up(tree, g)
+
+
+@njit(nogil=True, cache=True)
+def results(tree, c_puct, rule, unvisited, policy, visits, n_leaves):
+    """The policies, visits and leaf counts of a chunk's roots."""
+    ids, share, gap = kernels.scratch(tree)
+    for g in range(len(policy)):
+        n_leaves[g] = kernels.root_policy(
+            tree, g, c_puct, rule, unvisited, ids, share, gap, policy[g], visits[g])
+
+
+def search(world, network, n_nodes, settings, keys):
+    """Grows the trees of one batch of games; returns (tree, first bad game or -1)."""
+    n_envs, n_actions = world.valid.shape
+    tree = allocate(n_envs, n_nodes, n_actions)
+    _begin(tree, _numpy(world.seats))
+    nodes, actions = np.empty(n_envs, np.int64), np.empty(n_envs, np.int64)
+    pool, size = [world], n_envs                    # every position met, and where nodes find theirs
+    place = np.zeros((n_envs, n_nodes), np.int64)
+    games = place[:, 0] = np.arange(n_envs)
+    leaves = world
+    for simulation in range(1, n_nodes + 1):
+        if len(games):
+            outputs = network(leaves)
+            bad = _expand(tree, games, _numpy(leaves.valid), _numpy(outputs.logits.float()),
+                          _numpy(outputs.v[:, 0].float()), keys, settings.eps, settings.alpha)
+            if bad >= 0 or simulation == n_nodes:
+                return tree, bad
+        if simulation == n_nodes:
+            return tree, -1
+        _descend(tree, keys, simulation, *settings.rules, nodes, actions)
+        games = np.flatnonzero(actions >= 0)
+        if len(games):
+            pool = [type(world).cat(pool)]
+            parents = pool[0][torch.from_numpy(place[games, nodes[games]])]
+            moves = torch.from_numpy(actions[games]).to(world.device)
+            leaves, step = parents.step(moves, reset=False)
+            terminal = _numpy(step.terminal)
+            _attach(tree, games, nodes, actions, _numpy(leaves.seats), terminal,
+                    _numpy(step.rewards[:, 0]))
+            place[games, tree.leaf[games]] = size + np.arange(len(games))
+            size += len(games)
+            pool.append(leaves)
+            games, leaves = games[~terminal], leaves[torch.from_numpy(~terminal)]
+
+
+def _numpy(x):
+    return x.detach().cpu().numpy()
