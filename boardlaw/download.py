@@ -15,8 +15,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from tqdm import tqdm
 
@@ -283,7 +283,7 @@ def _check(url, part, expected_size, validate):
         try:
             if validate(part.path) is False:
                 problem = 'is not the file it should be'
-        except Exception as e:  # whatever the caller's test raises says that the file is bad
+        except Exception as e:  # noqa: BLE001 (whatever it raises, the file is bad)
             problem, cause = f'is not the file it should be ({e})', e
     if problem:
         part.discard()
