@@ -8,10 +8,10 @@ A picture brings its own ground, and its outlines stand out from white and from 
 reads on light and dark pages alike. The players differ in lightness and in hue, which eyes of every
 kind can tell apart.
 """
-from functools import lru_cache
+from functools import cache
 from html import escape
 from math import sqrt
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Polygons(NamedTuple):
     """Closed outlines, or open lines where ``fill`` is None; ``points`` is a list of `[n, 2]`."""
     name: str
     points: list
-    fill: Optional[str]
+    fill: str | None
     line: str
     width: float
 
@@ -414,7 +414,7 @@ def _to_axes(shape, ax, z):
         joinstyle='round', capstyle='round', zorder=z, label='_' + shape.name))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _in_cells(base):
     """A matplotlib collection whose line width is in cells of the board, not in points."""
     class InCells(base):

@@ -48,31 +48,31 @@ def has(words, a):
     return (words[_word(a)] & _bit(a)) != 0
 
 
-@njit(nogil=True, cache=True)
-def _join(own, joined, a, on_edge, neighbours, stack):
+@njit(forceinline=True)
+def _join(bits, seat, joined, a, on_edge, neighbours, stack):
     """Adds stone ``a``, and what hangs on it, to the set ``joined`` if it touches it."""
     touches = on_edge
-    for i in range(own.shape[1]):
-        touches = touches or (neighbours[a, i] & own[joined, i]) != 0
+    for i in range(bits.shape[2]):
+        touches = touches or (neighbours[a, i] & bits[seat, joined, i]) != 0
     if not touches:
         return False
-    own[joined, _word(a)] |= _bit(a)
+    bits[seat, joined, _word(a)] |= _bit(a)
     stack[0] = a
     height = 1
     while height > 0:
         height -= 1
         a = stack[height]
-        for i in range(own.shape[1]):
-            new = neighbours[a, i] & own[OWN, i] & ~own[joined, i]
-            own[joined, i] |= new
+        for i in range(bits.shape[2]):
+            new = neighbours[a, i] & bits[seat, OWN, i] & ~bits[seat, joined, i]
+            bits[seat, joined, i] |= new
             while new != 0:
-                stack[height] = i*64 + trailing_zeros(new)
+                stack[height] = i*64 + np.int64(trailing_zeros(new))
                 height += 1
                 new &= new - ONE
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, forceinline=True)
 def place(bits, seat, a, boardsize, neighbours, stack):
     """Puts a stone of ``seat`` on cell ``a`` of its own frame; returns whether that wins.
 
@@ -81,11 +81,10 @@ def place(bits, seat, a, boardsize, neighbours, stack):
         stack: `[S*S]` int64, scratch.
     """
     t = (a % boardsize)*boardsize + a//boardsize
-    own, other = bits[seat], bits[1 - seat]
-    own[OWN, _word(a)] |= _bit(a)
-    other[OTHER, _word(t)] |= _bit(t)
-    top = _join(own, TOP, a, a < boardsize, neighbours, stack)
-    bottom = _join(own, BOTTOM, a, a >= boardsize*(boardsize - 1), neighbours, stack)
+    bits[seat, OWN, _word(a)] |= _bit(a)
+    bits[1 - seat, OTHER, _word(t)] |= _bit(t)
+    top = _join(bits, seat, TOP, a, a < boardsize, neighbours, stack)
+    bottom = _join(bits, seat, BOTTOM, a, a >= boardsize*(boardsize - 1), neighbours, stack)
     return top and bottom
 
 
@@ -181,13 +180,35 @@ def _advance(bits, seat, a, reset, boardsize, neighbours, stack):
     return 1 - seat, False
 
 
+@njit(inline='always')
+def is_over(bits):
+    """Whether a seat has joined its edges."""
+    both = np.uint64(0)
+    for i in range(bits.shape[2]):
+        both |= bits[0, TOP, i] & bits[0, BOTTOM, i] | bits[1, TOP, i] & bits[1, BOTTOM, i]
+    return both != 0
+
+
+@njit(nogil=True, cache=True)
+def first_over(bits):
+    """The first game that is over; -1 if there is none."""
+    for e in range(bits.shape[0]):
+        if is_over(bits[e]):
+            return e
+    return -1
+
+
 @njit(nogil=True, cache=True)
 def step(bits, seats, actions, start, stop, reset, boardsize, neighbours, rewards, terminal):
-    """Plays ``actions`` in games start to stop, in place. The actions must be free cells."""
+    """Plays ``actions`` in games start to stop, in place. The actions must be free cells.
+
+    Only the move that wins is rewarded, not what is placed on a won board later.
+    """
     stack = np.empty(boardsize**2, np.int64)
     for e in range(start, stop):
-        seat = seats[e]
+        seat, over = seats[e], is_over(bits[e])
         seats[e], won = _advance(bits[e], seat, actions[e], reset, boardsize, neighbours, stack)
+        won = won and not over
         terminal[e] = won
         rewards[e, seat] = 1 if won else 0
         rewards[e, 1 - seat] = -1 if won else 0

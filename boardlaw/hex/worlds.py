@@ -6,7 +6,7 @@ is transposed and the colours swapped, so that the mover always plays top to bot
 needs to learn one side only. Action ``a`` is row ``a // S``, column ``a % S`` of that frame.
 """
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from . import kernels
 #: The character of each board label: empty, black, white, black joined to the top, black joined
 #: to the bottom, white joined to the left, white joined to the right.
 LABELS = '.bwTBLR'
+
+#: The players by seat.
+PLAYERS = ('Black', 'White')
 
 #: The board sizes that the bitboards and their tests cover.
 BOARDSIZES = range(1, 20)
@@ -32,7 +35,7 @@ class BadBoard(ValueError):
     """A board that cannot be read."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def neighbours(boardsize):
     """The table that the kernels need, made once a board size."""
     return kernels.neighbours(boardsize)
@@ -71,12 +74,14 @@ class Hex:
     @classmethod
     def initial(cls, n_envs, boardsize=11, device='cpu'):
         """Empty boards with Black to move."""
-        if boardsize not in BOARDSIZES:
+        if not hasattr(boardsize, '__index__') or boardsize not in BOARDSIZES:
             raise BadBoard(f'boardsize {boardsize!r} is not supported: choose a whole number from '
                            f'{BOARDSIZES[0]} to {BOARDSIZES[-1]}')
-        words = kernels.n_words(boardsize)
-        return cls(torch.zeros((n_envs, 2, 4, words), dtype=torch.int64, device=device),
-                   torch.zeros(n_envs, dtype=torch.int64, device=device), boardsize)
+        if not hasattr(n_envs, '__index__') or n_envs < 0:
+            raise ValueError(f'n_envs must be a whole number of games, got {n_envs!r}')
+        shape = (int(n_envs), 2, 4, kernels.n_words(int(boardsize)))
+        return cls(torch.zeros(shape, dtype=torch.int64, device=device),
+                   torch.zeros(shape[0], dtype=torch.int64, device=device), int(boardsize))
 
     @property
     def n_envs(self):
@@ -114,21 +119,34 @@ class Hex:
         self._over_games(kernels.labels, self._bits, after=[board.numpy()])
         return board.to(self.device)
 
+    @cached_property
+    def winner(self):
+        """`[n_envs]` int64: the seat that has joined its edges, or -1 while the game is open.
+
+        Stepping with resets clears a board as soon as it is won, so a winner is seen only after
+        ``reset=False`` and on boards that were parsed.
+        """
+        joined = (self.bits[:, :, kernels.TOP] & self.bits[:, :, kernels.BOTTOM]).any(-1).long()
+        return joined[:, 0] + 2*joined[:, 1] - 1
+
     def step(self, actions, reset=True):
         """Places a stone of the mover in every game.
 
         Args:
             actions: `[n_envs]` ints in the mover's frame.
-            reset: whether a game that ends starts again from the empty board, Black to move.
+            reset: whether a game that ends starts again from the empty board, Black to move. If
+                not, stones may still be placed on the won board: that gives no rewards.
 
         Returns:
             The new world and a :class:`Transition`.
 
         Raises:
-            BadAction: the shape or dtype is wrong, or a cell is taken or off the board. The message
-                names the game and the cell.
+            BadAction: the shape or dtype is wrong, or a cell is taken or off the board, or a game
+                was over before and ``reset`` is on. The message names the environment and the cell.
         """
         actions = self._check(actions)
+        if reset:
+            self._check_open()
         bits, seats = self._bits.copy(), self._seats.copy()
         rewards = torch.empty((self.n_envs, 2))
         terminal = torch.empty(self.n_envs, dtype=torch.bool)
@@ -143,10 +161,15 @@ class Hex:
 
         Args:
             keys: `[n_envs]` uint64 from :func:`boardlaw.rng.keys`.
+
+        Raises:
+            BadAction: a board is full.
         """
         actions = torch.empty(self.n_envs, dtype=torch.int64)
-        self._over_games(kernels.random_actions, self._bits, self._seats, keys,
+        self._over_games(kernels.random_actions, self._bits, self._seats, self._check_keys(keys),
                          after=[self.n_actions, actions.numpy()])
+        if (full := actions == self.n_actions).any():
+            raise BadAction(f'environment {int(full.long().argmax())}: the board is full')
         return actions.to(self.device)
 
     def random_steps(self, n_steps, keys):
@@ -155,9 +178,17 @@ class Hex:
         The compiled loop builds every observation on the way, as an agent would see it, and keeps
         the last.
 
+        Args:
+            keys: `[n_envs]` uint64 from :func:`boardlaw.rng.keys`; move t takes the t-th draw.
+
         Returns:
             The new world and `[n_envs, 2]` int64, the games that each seat won meanwhile.
+
+        Raises:
+            BadAction: a game is over already.
         """
+        self._check_open()
+        keys = self._check_keys(keys)
         bits, seats = self._bits.copy(), self._seats.copy()
         wins = torch.zeros((self.n_envs, 2), dtype=torch.int64)
         scratch = np.empty((max(1, self.n_envs), self.n_actions, 2), np.float32)
@@ -166,14 +197,13 @@ class Hex:
         return self._like(bits, seats), wins
 
     def __getitem__(self, index):
-        """The games at ``index``: an int (a batch of one), a slice, a mask, or a list of ints."""
-        if isinstance(index, (int, np.integer)):
-            if not -self.n_envs <= index < self.n_envs:
-                raise IndexError(f'game {index} of a world that has {self.n_envs}')
-            index = [int(index)]
-        if isinstance(index, (list, np.ndarray)):
-            index = torch.as_tensor(index, device=self.device)
-            index = index.long() if index.numel() == 0 else index
+        """The games at ``index``: an int (a batch of one), a slice, a mask, or several ints."""
+        if isinstance(index, (int, np.integer)) and not -self.n_envs <= index < self.n_envs:
+            raise IndexError(f'game {index} of a world that has {self.n_envs}')
+        if isinstance(index, slice) and (index.step or 1) < 0:   # torch knows no backward slices
+            index = list(range(self.n_envs)[index])
+        if not isinstance(index, slice):
+            index = self._game_index(index)
         return Hex(self.bits[index], self.seats[index], self.boardsize)
 
     def __len__(self):
@@ -207,12 +237,19 @@ class Hex:
 
         Args:
             text: S lines of S characters.
-            seat: whose turn it is; by default Black's if the colours have equally many stones,
-                White's if Black has one more.
+            seat: whose turn it is, 0 Black or 1 White; by default Black's if the colours have
+                equally many stones, White's if Black has one more.
+
+        Raises:
+            BadBoard: the text is no board, or whose turn it is does not follow from it.
         """
+        if seat not in (None, 0, 1):
+            raise BadBoard(f'seat must be 0 (Black) or 1 (White), got {seat!r}')
         rows = [''.join(line.split()) for line in text.strip().splitlines()]
         rows = [row for row in rows if row]
         size = len(rows)
+        if size not in BOARDSIZES:
+            raise BadBoard(f'a board has {BOARDSIZES[0]} to {BOARDSIZES[-1]} rows, got {size}')
         for r, row in enumerate(rows):
             if len(row) != size:
                 raise BadBoard(f'row {r} has {len(row)} cells on a board of {size} rows: {row!r}')
@@ -222,8 +259,8 @@ class Hex:
         white = [c*size + r for r, row in enumerate(rows) for c, x in enumerate(row) if x in 'wLR']
         if seat is None:
             if len(black) - len(white) not in (0, 1):
-                raise BadBoard(f'{len(black)} black and {len(white)} white stones: whose turn it is '
-                               'does not follow from the counts; pass seat=0 or seat=1')
+                raise BadBoard(f'{len(black)} black and {len(white)} white stones: whose turn it '
+                               'is does not follow from the counts; pass seat=0 or seat=1')
             seat = len(black) - len(white)
         world = cls.initial(1, size)
         bits, stack = world._bits[0], np.empty(size**2, np.int64)
@@ -260,9 +297,45 @@ class Hex:
     def _over_games(self, kernel, *before, after):
         threads.split(lambda start, stop: kernel(*before, start, stop, *after), self.n_envs, _SLICE)
 
+    def _game_index(self, index):
+        """``index`` as a tensor of ints or a mask."""
+        try:
+            if isinstance(index, tuple):
+                raise TypeError('games have one dimension')
+            tensor = torch.as_tensor(index, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError('games are indexed by an int, a slice, a mask or several ints, not by '
+                            f'{index!r}') from error
+        if tensor.dtype == torch.bool:
+            if tensor.shape != (self.n_envs,):
+                raise IndexError(f'a mask needs shape [{self.n_envs}], one bool a game; got '
+                                 f'{list(tensor.shape)}')
+            return tensor
+        if tensor.dim() > 1 or (tensor.is_floating_point() and tensor.numel()):
+            raise IndexError(f'games are indexed by one row of ints, got shape {list(tensor.shape)}'
+                             f' and dtype {tensor.dtype}')
+        return tensor.reshape(-1).long()
+
+    def _check_keys(self, keys):
+        keys = np.asarray(keys)
+        if keys.shape != (self.n_envs,) or keys.dtype != np.uint64:
+            raise ValueError(f'keys must be [{self.n_envs}] uint64, as boardlaw.rng.keys gives; '
+                             f'got {list(keys.shape)} {keys.dtype}')
+        return keys
+
+    def _check_open(self):
+        if (e := kernels.first_over(self._bits)) >= 0:
+            raise BadAction(f'environment {e}: the game is over, {PLAYERS[self.winner[e]]} has '
+                            'won; step with reset=False to place further stones')
+
     def _check(self, actions):
-        actions = torch.as_tensor(actions)
-        if actions.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+        try:
+            actions = torch.as_tensor(actions)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadAction(f'actions must be [{self.n_envs}] whole numbers: {error}') from error
+        if actions.numel() == 0:
+            actions = actions.long()   # an empty list has no dtype of its own
+        if actions.dtype == torch.bool or actions.is_floating_point() or actions.is_complex():
             raise BadAction(f'actions must be whole numbers, got dtype {actions.dtype}')
         if tuple(actions.shape) != (self.n_envs,):
             raise BadAction(f'actions must have shape [{self.n_envs}], one for each game; got '
@@ -271,10 +344,10 @@ class Hex:
         bad = kernels.first_bad(self._bits, self._seats, actions, self.n_actions)
         if bad >= 0:
             a, size = int(actions[bad]), self.boardsize
-            mover = ('Black', 'White')[int(self.seats[bad])]
+            mover = PLAYERS[self.seats[bad]]
             if not 0 <= a < size**2:
-                raise BadAction(f'environment {bad}: action {a} is off the {size}x{size} board '
-                                f'(0 to {size**2 - 1})')
+                raise BadAction(f'environment {bad}: action {a} of {mover} names no cell of the '
+                                f'{size}x{size} board; cells are 0 to {size**2 - 1}')
             r, c = divmod(a, size)
             if mover == 'White':
                 r, c = c, r
