@@ -56,7 +56,7 @@ def weights(network):
         return Weights(*[np.ascontiguousarray(t.cpu().float().numpy()) for t in tensors])
 
 
-@njit(nogil=True, fastmath=kernels.FAST, inline='always')
+@njit(fastmath=kernels.FAST, forceinline=True)
 def _accumulate(x, w, y):
     """``y += x @ w`` where many x are 0, four rows of w at a time."""
     n, m = w.shape
@@ -69,7 +69,7 @@ def _accumulate(x, w, y):
             y[j] += x[i]*w[i, j]
 
 
-@njit(nogil=True, fastmath=kernels.FAST)
+@njit(fastmath=kernels.FAST, forceinline=True)
 def _evaluate(bits, seat, n_cells, net, x, y, out):
     """The network at one position: ``out`` `[S*S + 1]`, logits and then the mover's value."""
     width = len(x)
@@ -80,9 +80,8 @@ def _evaluate(bits, seat, n_cells, net, x, y, out):
             stones = bits[seat, colour, i]
             while stones != 0:
                 cell = i*64 + np.int64(rules.trailing_zeros(stones))
-                row = net.first[2*cell + colour]
                 for j in range(width):
-                    x[j] += row[j]
+                    x[j] += net.first[2*cell + colour, j]
                 stones &= stones - rules.ONE
     for layer in range(net.body.shape[0]):
         for j in range(width):
@@ -94,48 +93,40 @@ def _evaluate(bits, seat, n_cells, net, x, y, out):
     _accumulate(x, net.heads, out)
 
 
-@njit(nogil=True)
-def _root(tree, g, states, bits, seat):
-    kernels.start(tree, g, seat)
-    states[g, 0] = bits
+@njit(forceinline=True)
+def _copy(source, target):
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            for k in range(source.shape[2]):
+                target[i, j, k] = source[i, j, k]
 
 
-@njit(nogil=True)
-def _expand(tree, g, states, out, key, eps, alpha, noise):
-    """Gives the leaf its prior and value and backs it up; False if the network's output is bad."""
-    leaf = tree.leaf[g]
-    if not tree.terminal[g, leaf]:
-        prior = tree.prior[g, leaf]
-        n_cells, seat = len(prior), tree.seat[g, leaf]
-        bits = states[g, leaf]
-        for i in range(bits.shape[2]):
-            stones = bits[seat, 0, i] | bits[seat, 1, i]
-            for j in range(min(64, n_cells - i*64)):
-                prior[i*64 + j] = np.float32((~stones >> np.uint64(j)) & rules.ONE)
-        if not (kernels.softmax(out[:n_cells], prior) and np.isfinite(out[n_cells])):
-            return False
-        if leaf == 0:
-            kernels.keep_root(tree, g, key, eps, alpha, noise)
-        tree.rest[g, leaf] = 1
-        tree.v[g, leaf] = np.float32((1 - 2*seat)*math.tanh(out[n_cells]))
-    kernels.back_up(tree, g)
-    return True
+@njit(forceinline=True)
+def _expand(nodes, prior, root, leaf, states, out, key, eps, alpha, noise):
+    """Gives the leaf its priors and value; False if the network's output is bad."""
+    n_cells, seat = prior.shape[1], np.int64(nodes[leaf].seat)
+    for i in range(states.shape[3]):
+        stones = states[leaf, seat, rules.OWN, i] | states[leaf, seat, rules.OTHER, i]
+        for j in range(min(64, n_cells - i*64)):
+            prior[leaf, i*64 + j] = np.float32((~stones >> np.uint64(j)) & rules.ONE)
+    v = np.float32((1 - 2*seat)*math.tanh(out[n_cells]))
+    return kernels.expand(nodes, prior, root, leaf, out, v, key, eps, alpha, noise)
 
 
-@njit(nogil=True)
-def _grow(tree, g, states, key, simulation, c_puct, rule, unvisited, boardsize, neighbours,
-          ids, share, gap, stack):
-    """One descent and, unless it ended at a finished game, one new node."""
+@njit(forceinline=True)
+def _grow(nodes, prior, size, states, key, simulation, c_puct, rule, unvisited, boardsize,
+          neighbours, ids, terms, stack):
+    """One descent and, unless it ends at a finished game, one new node; returns the leaf."""
     node, action = kernels.descend(
-        tree, g, key, simulation, c_puct, rule, unvisited, ids, share, gap)
+        nodes, prior, size, key, simulation, c_puct, rule, unvisited, ids, terms)
     if action < 0:
-        tree.leaf[g] = node
-        return
-    seat = np.int64(tree.seat[g, node])
-    bits = states[g, tree.size[g]]
-    bits[:] = states[g, node]
-    won = rules.place(bits, seat, action, boardsize, neighbours, stack)
-    kernels.attach(tree, g, node, action, 1 - seat, won, np.float32((1 - 2*seat)*won))
+        return node
+    seat = np.int64(nodes[node].seat)
+    _copy(states[node], states[size])
+    won = rules.place(states[size], seat, action, boardsize, neighbours, stack)
+    reward = np.float32((1 - 2*seat)*won)
+    kernels.attach(nodes, prior, size, node, action, 1 - seat, won, reward)
+    return np.int64(size)
 
 
 @njit(nogil=True, cache=True)
@@ -143,29 +134,36 @@ def _search_inline(tree, states, bits, seats, keys, n_nodes, c_puct, rule, unvis
                    net, boardsize, neighbours):
     """Searches a chunk of games, one after the other; returns the first bad game or -1."""
     n_cells = boardsize**2
-    ids, share, gap = kernels.scratch(tree)
+    ids, terms = kernels.scratch(n_nodes)
     stack, noise = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
     width = len(net.first_bias)
     x, y = np.empty(width, np.float32), np.empty(width, np.float32)
     out = np.empty(n_cells + 1, np.float32)
     for g in range(len(seats)):
-        _root(tree, g, states, bits[g], seats[g])
+        nodes, prior, root, game = tree.nodes[g], tree.prior[g], tree.root[g], states[g]
+        kernels.start(nodes, seats[g])
+        _copy(bits[g], game[0])
+        leaf, size = np.int64(0), 1
         for simulation in range(1, n_nodes + 1):
-            leaf = tree.leaf[g]
-            if not tree.terminal[g, leaf]:
-                _evaluate(states[g, leaf], tree.seat[g, leaf], n_cells, net, x, y, out)
-            if not _expand(tree, g, states, out, keys[g], eps, alpha, noise):
-                return g
+            if not nodes[leaf].terminal:
+                _evaluate(game[leaf], nodes[leaf].seat, n_cells, net, x, y, out)
+                if not _expand(nodes, prior, root, leaf, game, out, keys[g], eps, alpha, noise):
+                    return g
+            kernels.back_up(nodes, leaf)
             if simulation < n_nodes:
-                _grow(tree, g, states, keys[g], simulation, c_puct, rule, unvisited, boardsize,
-                      neighbours, ids, share, gap, stack)
+                leaf = _grow(nodes, prior, size, game, keys[g], simulation, c_puct, rule,
+                             unvisited, boardsize, neighbours, ids, terms, stack)
+                size += leaf == size
+        tree.size[g] = size
     return -1
 
 
 @njit(nogil=True, cache=True)
 def _begin(tree, states, bits, seats, obs):
     for g in range(len(seats)):
-        _root(tree, g, states, bits[g], seats[g])
+        kernels.start(tree.nodes[g], seats[g])
+        tree.size[g], tree.leaf[g] = 1, 0
+        _copy(bits[g], states[g, 0])
         rules.write_obs(bits[g], seats[g], obs.shape[1], obs[g])
 
 
@@ -174,17 +172,23 @@ def _advance(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisited, e
              boardsize, neighbours, out, obs):
     """Between two products: expand and back up, then descend and show the new leaf."""
     n_cells = boardsize**2
-    ids, share, gap = kernels.scratch(tree)
+    ids, terms = kernels.scratch(n_nodes)
     stack, noise = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
     for g in range(len(keys)):
-        if not _expand(tree, g, states, out[g], keys[g], eps, alpha, noise):
-            return g
+        nodes, prior, game = tree.nodes[g], tree.prior[g], states[g]
+        leaf, size = tree.leaf[g], tree.size[g]
+        if not nodes[leaf].terminal:
+            if not _expand(nodes, prior, tree.root[g], leaf, game, out[g], keys[g], eps, alpha,
+                           noise):
+                return g
+        kernels.back_up(nodes, leaf)
         if simulation < n_nodes:
-            _grow(tree, g, states, keys[g], simulation, c_puct, rule, unvisited, boardsize,
-                  neighbours, ids, share, gap, stack)
-            leaf = tree.leaf[g]
-            if not tree.terminal[g, leaf]:
-                rules.write_obs(states[g, leaf], tree.seat[g, leaf], n_cells, obs[g])
+            leaf = _grow(nodes, prior, size, game, keys[g], simulation, c_puct, rule, unvisited,
+                         boardsize, neighbours, ids, terms, stack)
+            tree.leaf[g] = leaf
+            tree.size[g] += leaf == size
+            if not nodes[leaf].terminal:
+                rules.write_obs(game[leaf], np.int64(nodes[leaf].seat), n_cells, obs[g])
     return -1
 
 

@@ -15,7 +15,8 @@ from .tree import allocate
 @njit(nogil=True, cache=True)
 def _begin(tree, seats):
     for g in range(len(seats)):
-        kernels.start(tree, g, seats[g])
+        kernels.start(tree.nodes[g], seats[g])
+        tree.size[g], tree.leaf[g] = 1, 0
 
 
 @njit(nogil=True, cache=True)
@@ -24,48 +25,46 @@ def _expand(tree, games, valid, logits, values, keys, eps, alpha):
     noise = np.empty(logits.shape[1], np.float64)
     for i, g in enumerate(games):
         leaf = tree.leaf[g]
-        prior = tree.prior[g, leaf]
-        any_valid = False
-        for a in range(len(prior)):
-            prior[a] = np.float32(valid[i, a])
-            any_valid = any_valid or valid[i, a]
-        if not (any_valid and kernels.softmax(logits[i], prior) and np.isfinite(values[i])):
+        for a in range(valid.shape[1]):
+            tree.prior[g, leaf, a] = np.float32(valid[i, a])
+        if not kernels.expand(tree.nodes[g], tree.prior[g], tree.root[g], leaf, logits[i],
+                              values[i], keys[g], eps, alpha, noise):
             return g
-        if leaf == 0:
-            kernels.keep_root(tree, g, keys[g], eps, alpha, noise)
-        tree.rest[g, leaf] = 1
-        tree.v[g, leaf] = values[i]
-        kernels.back_up(tree, g)
+        kernels.back_up(tree.nodes[g], leaf)
     return -1
 
 
 @njit(nogil=True, cache=True)
 def _descend(tree, keys, simulation, c_puct, rule, unvisited, nodes, actions):
     """The way out of each tree; where it ends at a finished game, that is backed up at once."""
-    ids, share, gap = kernels.scratch(tree)
+    ids, terms = kernels.scratch(tree.nodes.shape[1])
     for g in range(len(nodes)):
         nodes[g], actions[g] = kernels.descend(
-            tree, g, keys[g], simulation, c_puct, rule, unvisited, ids, share, gap)
+            tree.nodes[g], tree.prior[g], tree.size[g], keys[g], simulation, c_puct, rule,
+            unvisited, ids, terms)
         if actions[g] < 0:
-            tree.leaf[g] = nodes[g]
-            kernels.back_up(tree, g)
+            kernels.back_up(tree.nodes[g], nodes[g])
 
 
 @njit(nogil=True, cache=True)
 def _attach(tree, games, nodes, actions, seats, terminal, rewards):
     for i, g in enumerate(games):
-        kernels.attach(tree, g, nodes[g], actions[g], seats[i], terminal[i], rewards[i])
+        leaf = tree.leaf[g] = tree.size[g]
+        tree.size[g] += 1
+        kernels.attach(tree.nodes[g], tree.prior[g], leaf, nodes[g], actions[g], seats[i],
+                       terminal[i], rewards[i])
         if terminal[i]:
-            kernels.back_up(tree, g)
+            kernels.back_up(tree.nodes[g], leaf)
 
 
 @njit(nogil=True, cache=True)
 def results(tree, c_puct, rule, unvisited, policy, visits, n_leaves):
     """The policies, visits and leaf counts of a chunk's roots."""
-    ids, share, gap = kernels.scratch(tree)
+    ids, terms = kernels.scratch(tree.nodes.shape[1])
     for g in range(len(policy)):
-        n_leaves[g] = kernels.root_policy(
-            tree, g, c_puct, rule, unvisited, ids, share, gap, policy[g], visits[g])
+        n_leaves[g] = kernels.summarise(
+            tree.nodes[g], tree.prior[g], tree.size[g], c_puct, rule, unvisited, ids, terms,
+            policy[g], visits[g])
 
 
 def search(world, network, n_nodes, settings, keys):

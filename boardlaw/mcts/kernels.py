@@ -26,145 +26,163 @@ UNVISITED = {'worst': WORST, 'parent': PARENT}
 # Sums may be reordered, so that they vectorise; nan and infinity keep their meaning.
 FAST = {'reassoc', 'contract', 'arcp', 'nsz'}
 F0, F1, HALF = np.float32(0), np.float32(1), np.float32(.5)
-TINY = np.float32(1e-30)
+TINY, LOWEST = np.float32(1e-30), np.float32(-3e38)
+SAMPLING, EXACT = np.float32(1e-3), np.float32(1e-6)   # tolerances of the sum of pi_bar
+BLOCK = 8   # terms summed together, a vector register's worth
 _NOISE = 1 << 32   # counters of the noise begin here, far above those of the simulations
 _DEPTHS = 12       # bits of a counter that number the depth
 
 
 @njit(nogil=True)
-def scratch(tree):
-    """Room for the terms of one node's policy."""
-    n = tree.child.shape[1] + 1
-    return np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.float32)
+def scratch(n_nodes):
+    """Room for the terms of one node's policy: ids, and `[2, n]` shares and gaps."""
+    n = n_nodes + 1 + BLOCK
+    return np.empty(n, np.int64), np.empty((2, n), np.float32)
 
 
-@njit(fastmath=FAST, error_model='numpy', nogil=True)
-def solve(lp, gap, k, tolerance):
-    """The delta > 0 with sum_i lp[i] / (delta + gap[i]) = 1, over the first ``k`` entries.
+@njit(fastmath=FAST, error_model='numpy', forceinline=True)
+def solve(terms, k, delta, tolerance):
+    """Turns lambda pi (``terms[0, :k]``) into pi_bar, given the gaps max q - q (``terms[1, :k]``).
 
-    Newton's method on 1/S(delta) - 1, where S is that sum. 1/S is concave and increasing, so from
-    the left of the solution the steps rise to it without overshooting; they are exact where all
-    gaps are equal, and usually two or three suffice.
+    Newton's method on 1/S(delta) - 1, where S(delta) = sum lambda pi / (delta + gap). 1/S is
+    concave and increasing, so wherever a step starts it ends at the solution or left of it, and
+    from the left the steps rise to it without overshooting. They are exact where all gaps are
+    equal; two or three suffice.
+
+    Args:
+        terms: `[2, >= k + BLOCK]`, changed in place; what lies beyond ``k`` is overwritten.
+        delta: where to start.
+        tolerance: how far the sum may be from 1 at the end.
+
+    Returns:
+        delta, and the sum of the shares.
     """
-    delta = TINY
+    least = TINY
     for i in range(k):
-        delta = max(delta, lp[i] - gap[i])
+        least = max(least, terms[0, i] - terms[1, i])
+    blocks = (k + BLOCK - 1)//BLOCK
+    for i in range(k, blocks*BLOCK):
+        terms[0, i], terms[1, i] = F0, F1
+    delta = max(delta, least)
+    total = F0
     for _ in range(100):
         total, slope = F0, F0
-        for i in range(k):
-            inverse = F1/(delta + gap[i])
-            share = lp[i]*inverse
-            total += share
-            slope += share*inverse
+        for b in range(blocks):
+            for i in range(BLOCK):
+                inverse = F1/(delta + terms[1, b*BLOCK + i])
+                share = terms[0, b*BLOCK + i]*inverse
+                total += share
+                slope += share*inverse
         error = total - F1
-        delta += total*error/slope
-        if error < tolerance:
+        if abs(error) < tolerance:
             break
-    return delta
+        new = max(least, delta + total*error/slope)
+        if new == delta:   # as good as float32 gets
+            break
+        delta = new
+    for b in range(blocks):
+        for i in range(BLOCK):
+            terms[0, b*BLOCK + i] /= delta + terms[1, b*BLOCK + i]
+    return delta, total
 
 
 @njit(error_model='numpy', nogil=True)
-def scale_2021(tree, g):
+def scale_2021(nodes, size):
     """Rule '2021' stretches q so that the largest |q| in the tree becomes 1."""
     largest = F0
-    for i in range(tree.size[g]):
-        largest = max(largest, abs(tree.q[g, i]))
+    for i in range(size):
+        largest = max(largest, abs(nodes[i].q))
     return F1/largest if largest > 0 else F1
 
 
-@njit(fastmath=FAST, error_model='numpy', nogil=True)
-def policy(tree, g, node, c_puct, rule, unvisited, tolerance, ids, share, gap):
-    """pi_bar at a node: ``share[:k]`` for its children ``ids[:k]``, newest first.
+@njit(fastmath=FAST, error_model='numpy', forceinline=True)
+def policy(nodes, size, node, n_actions, c_puct, rule, unvisited, tolerance, ids, terms):
+    """pi_bar at a node: ``terms[0, :k]`` for its children ``ids[:k]``, newest first.
 
-    If there are actions without a child, ``share[k]`` is what they get together, divided among
-    them in proportion to their priors; else it is 0.
+    Actions without a child share ``terms[0, k]`` in proportion to their priors; it is 0 if there
+    are none.
 
     Returns:
-        k, the number of children.
+        k, the number of children, and the sum of the terms, 1 within ``tolerance``.
     """
-    n_actions = tree.prior.shape[2]
-    sign = np.float32(1 - 2*tree.seat[g, node])
-    visits = np.float32(tree.n[g, node] - 1)
-    rest = tree.rest[g, node]
-    scale = scale_2021(tree, g) if rule == RULE_2021 else F1
+    here = nodes[node]
+    sign = HALF*np.float32(1 - 2*here.seat)
+    if rule == RULE_2021:
+        visits = np.float32(2*(here.n - 1) + n_actions - here.n_children)
+        weight = c_puct*visits/(visits + n_actions)
+        sign *= scale_2021(nodes, size)
+    else:
+        visits = np.float32(here.n - 1)
+        weight = c_puct*np.sqrt(visits)/(visits + n_actions)
     best = -F1
     k = 0
-    j = tree.child[g, node]
+    j = here.child
     while j >= 0:
-        q = HALF + HALF*scale*sign*tree.q[g, j]
-        ids[k], share[k], gap[k] = j, tree.p[g, j], q
+        there = nodes[j]
+        q = HALF + sign*there.q
+        ids[k], terms[0, k], terms[1, k] = j, weight*there.p, q
         best = max(best, q)
         k += 1
-        j = tree.sibling[g, j]
+        j = there.sibling
+    terms[0, k] = F0
     if k == 0:
-        share[0] = F1
-        return 0
-    if rule == RULE_2021:
-        visits = 2*visits + np.float32(n_actions - k)
-        weight = c_puct*visits/(visits + n_actions)
-    else:
-        weight = c_puct*np.sqrt(visits)/(visits + n_actions)
-    terms = k
-    share[k] = F0
-    if rest > 0:
-        q = F0 if unvisited == WORST else HALF + HALF*scale*sign*tree.q[g, node]
-        share[k], gap[k] = rest, q
+        terms[0, 0] = F1
+        return 0, F1
+    n = k
+    if here.rest > 0:
+        q = F0 if unvisited == WORST else HALF + sign*here.q
+        terms[0, k], terms[1, k] = weight*here.rest, q
         best = max(best, q)
-        terms = k + 1
-    for i in range(terms):
-        share[i] *= weight
-        gap[i] = best - gap[i]
-    delta = solve(share, gap, terms, tolerance)
-    for i in range(terms):
-        share[i] /= delta + gap[i]
-    return k
+        n = k + 1
+    for i in range(n):
+        terms[1, i] = best - terms[1, i]
+    here.delta, total = solve(terms, n, here.delta, tolerance)
+    return k, total
 
 
-@njit(nogil=True)
-def choose(tree, g, node, u, c_puct, rule, unvisited, ids, share, gap):
-    """Samples an action of pi_bar by one uniform number; returns (action, child or -1)."""
-    k = policy(tree, g, node, c_puct, rule, unvisited, np.float32(1e-2), ids, share, gap)
-    total = F0
-    for i in range(k + 1):
-        total += share[i]
+@njit(fastmath=FAST, forceinline=True)
+def pick(nodes, prior, node, u, k, total, ids, terms):
+    """The action where a policy's cumulative sum passes ``u``: (action, child or -1)."""
     u *= total
     for i in range(k):
-        u -= share[i]
+        u -= terms[0, i]
         if u < 0:
-            return np.int64(tree.action[g, ids[i]]), np.int64(ids[i])
-    if share[k] <= 0:
-        return np.int64(tree.action[g, ids[k - 1]]), np.int64(ids[k - 1])
-    u *= tree.rest[g, node]/share[k]
-    prior = tree.prior[g, node]
+            return np.int64(nodes[ids[i]].action), np.int64(ids[i])
+    if terms[0, k] <= 0:
+        return np.int64(nodes[ids[k - 1]].action), np.int64(ids[k - 1])
+    u *= nodes[node].rest/terms[0, k]
     last = -1
-    for a in range(len(prior)):
-        if prior[a] > 0:
-            u -= prior[a]
+    for a in range(prior.shape[1]):
+        if prior[node, a] > 0:
+            u -= prior[node, a]
             last = a
             if u < 0:
                 break
     return np.int64(last), np.int64(-1)
 
 
-@njit(nogil=True)
-def start(tree, g, seat):
+@njit(forceinline=True)
+def start(nodes, seat):
     """An empty root."""
-    tree.size[g], tree.leaf[g] = 1, 0
-    tree.child[g, 0] = tree.sibling[g, 0] = tree.parent[g, 0] = tree.action[g, 0] = -1
-    tree.seat[g, 0], tree.terminal[g, 0], tree.reward[g, 0] = seat, False, 0
-    tree.p[g, 0], tree.n[g, 0], tree.q[g, 0] = 1, 0, 0
+    root = nodes[0]
+    root.parent = root.action = root.child = root.sibling = -1
+    root.n = root.n_children = 0
+    root.p, root.q, root.reward, root.v, root.delta = F1, F0, F0, F0, F0
+    root.seat, root.terminal = seat, False
 
 
-@njit(nogil=True)
-def descend(tree, g, key, simulation, c_puct, rule, unvisited, ids, share, gap):
+@njit(forceinline=True)
+def descend(nodes, prior, size, key, simulation, c_puct, rule, unvisited, ids, terms):
     """Walks from the root to where the tree ends; returns (node, action).
 
     The action leads out of the tree; it is -1 if the node is terminal.
     """
     node, depth = np.int64(0), 0
-    while not tree.terminal[g, node]:
+    while not nodes[node].terminal:
+        k, total = policy(nodes, size, node, prior.shape[1], c_puct, rule, unvisited, SAMPLING,
+                          ids, terms)
         u = uniform(key, (simulation << _DEPTHS) + depth)
-        action, child = choose(tree, g, node, u, c_puct, rule, unvisited, ids, share, gap)
+        action, child = pick(nodes, prior, node, u, k, total, ids, terms)
         if child < 0:
             return node, action
         node = child
@@ -172,41 +190,38 @@ def descend(tree, g, key, simulation, c_puct, rule, unvisited, ids, share, gap):
     return node, np.int64(-1)
 
 
-@njit(nogil=True)
-def attach(tree, g, node, action, seat, terminal, reward):
-    """Adds the child of ``node`` by ``action``, makes it the leaf and returns its index."""
-    new = np.int64(tree.size[g])
-    tree.size[g] += 1
-    tree.leaf[g] = new
-    tree.parent[g, new], tree.action[g, new], tree.child[g, new] = node, action, -1
-    tree.sibling[g, new] = tree.child[g, node]
-    tree.child[g, node] = new
-    tree.seat[g, new], tree.terminal[g, new], tree.reward[g, new] = seat, terminal, reward
-    p = tree.prior[g, node, action]
-    tree.p[g, new], tree.n[g, new], tree.q[g, new], tree.v[g, new] = p, 0, 0, 0
-    tree.prior[g, node, action] = 0
-    rest = tree.rest[g, node] - p
-    if rest < np.float32(1e-4):   # where rounding could matter, sum anew
-        rest = F0
-        for a in range(tree.prior.shape[2]):
-            rest += tree.prior[g, node, a]
-    tree.rest[g, node] = rest
-    return new
+@njit(forceinline=True)
+def attach(nodes, prior, new, node, action, seat, terminal, reward):
+    """Makes ``new`` the child of ``node`` by ``action``."""
+    p = prior[node, action]
+    leaf, here = nodes[new], nodes[node]
+    leaf.parent, leaf.action, leaf.child, leaf.sibling = node, action, -1, here.child
+    leaf.p, leaf.q, leaf.n, leaf.reward, leaf.v, leaf.delta = p, F0, 0, reward, F0, F0
+    leaf.seat, leaf.terminal, leaf.n_children = seat, terminal, 0
+    here.child = new
+    here.n_children += 1
+    prior[node, action] = 0
+    here.rest -= p
+    if here.rest < np.float32(1e-3):   # where rounding could matter, sum anew
+        here.rest = F0
+        for a in range(prior.shape[1]):
+            here.rest += prior[node, a]
 
 
-@njit(nogil=True)
-def back_up(tree, g):
+@njit(forceinline=True)
+def back_up(nodes, leaf):
     """Adds the leaf's return to the mean of every node from it to the root."""
-    node = np.int64(tree.leaf[g])
-    value = F0 if tree.terminal[g, node] else tree.v[g, node]
+    node = np.int64(leaf)
+    value = nodes[node].v
     while node >= 0:
-        value += tree.reward[g, node]
-        tree.n[g, node] += 1
-        tree.q[g, node] += (value - tree.q[g, node])/np.float32(tree.n[g, node])
-        node = np.int64(tree.parent[g, node])
+        here = nodes[node]
+        value += here.reward
+        here.n += 1
+        here.q += (value - here.q)/np.float32(here.n)
+        node = np.int64(here.parent)
 
 
-@njit(fastmath=FAST, nogil=True)
+@njit(fastmath=FAST, forceinline=True)
 def exp(x):
     """exp(x) for x <= 0 to 2e-7 relative, in operations that vectorise; 0 below -87."""
     t = max(x, np.float32(-87.0))*np.float32(1.4426950408889634)
@@ -223,25 +238,36 @@ def exp(x):
     return y if x >= np.float32(-87.0) else F0
 
 
-@njit(fastmath=FAST, nogil=True)
-def softmax(logits, prior):
-    """Writes the softmax of ``logits`` over the actions where ``prior`` is positive on entry.
+@njit(fastmath=FAST, forceinline=True)
+def expand(nodes, prior, root, leaf, logits, v, key, eps, alpha, noise):
+    """Gives a leaf its priors and value (seat 0's) from the network's output.
+
+    Args:
+        prior: `[n_nodes, n_actions]`; on entry the leaf's row is 1 where valid and 0 elsewhere.
+        logits: `[>= n_actions]`, of which those at invalid actions do not matter.
 
     Returns:
-        False if a logit was nan or infinite where it counts.
+        False if no action is valid, or an output that matters is nan or infinite.
     """
-    largest = np.float32(-3e38)
-    for a in range(len(prior)):
-        largest = max(largest, logits[a] if prior[a] > 0 else np.float32(-3e38))
+    n_actions = prior.shape[1]
+    largest = LOWEST
+    for a in range(n_actions):
+        largest = max(largest, logits[a] if prior[leaf, a] > 0 else LOWEST)
     total = F0
-    for a in range(len(prior)):
-        x = exp(logits[a] - largest) if prior[a] > 0 else F0
-        prior[a] = x
+    for a in range(n_actions):
+        x = exp(logits[a] - largest) if prior[leaf, a] > 0 else F0
+        prior[leaf, a] = x
         total += x
     inverse = F1/total
-    for a in range(len(prior)):
-        prior[a] *= inverse
-    return np.isfinite(total) and np.isfinite(largest)
+    for a in range(n_actions):
+        prior[leaf, a] *= inverse
+    nodes[leaf].v, nodes[leaf].rest = v, F1
+    if leaf == 0:
+        for a in range(n_actions):
+            root[a] = prior[0, a]
+        if eps > 0:
+            add_noise(prior, key, eps, alpha, noise)
+    return np.isfinite(total) and np.isfinite(v) and largest > LOWEST
 
 
 @njit(nogil=True)
@@ -267,49 +293,40 @@ def _gamma(shape, key, counter):
 
 @njit(nogil=True)
 def add_noise(prior, key, eps, alpha, noise):
-    """Mixes Dirichlet(alpha) noise over the valid actions into a root's prior, in place.
+    """Mixes Dirichlet(alpha) noise over the valid actions into the root's prior, in place.
 
     Drawing over all cells, masking and renormalising (the paper's way) has the same distribution:
     a part of a Dirichlet vector, renormalised, is Dirichlet.
     """
     counter, total = _NOISE, 0.
-    for a in range(len(prior)):
+    for a in range(prior.shape[1]):
         noise[a] = 0
-        if prior[a] > 0:
+        if prior[0, a] > 0:
             x, counter = _gamma(alpha, key, counter)
             noise[a] = x
             total += x
     if total > 0:   # all may underflow when alpha is tiny
-        for a in range(len(prior)):
-            prior[a] = np.float32((1 - eps)*prior[a] + eps*noise[a]/total)
+        for a in range(prior.shape[1]):
+            prior[0, a] = np.float32((1 - eps)*prior[0, a] + eps*noise[a]/total)
 
 
 @njit(nogil=True)
-def keep_root(tree, g, key, eps, alpha, noise):
-    """Notes the network's policy at the root, then adds noise to the prior."""
-    prior = tree.prior[g, 0]
-    tree.root[g] = prior
-    if eps > 0:
-        add_noise(prior, key, eps, alpha, noise)
-
-
-@njit(nogil=True)
-def root_policy(tree, g, c_puct, rule, unvisited, ids, share, gap, out, visits):
-    """Writes pi_bar at the root and the visit counts of its children; returns the leaf count."""
-    k = policy(tree, g, 0, c_puct, rule, unvisited, np.float32(1e-4), ids, share, gap)
+def summarise(nodes, prior, size, c_puct, rule, unvisited, ids, terms, out, visits):
+    """Writes pi_bar at the root and its actions' visit counts; returns the leaf count."""
+    k, _ = policy(nodes, size, 0, prior.shape[1], c_puct, rule, unvisited, EXACT, ids, terms)
     total = F0
     for i in range(k + 1):
-        total += share[i]
-    rest = tree.rest[g, 0]
-    factor = share[k]/(total*rest) if rest > 0 else F0
+        total += terms[0, i]
+    rest = nodes[0].rest
+    factor = terms[0, k]/(total*rest) if rest > 0 else F0
     for a in range(len(out)):
-        out[a] = tree.prior[g, 0, a]*factor
+        out[a] = prior[0, a]*factor
         visits[a] = 0
     for i in range(k):
-        a = tree.action[g, ids[i]]
-        out[a] = share[i]/total
-        visits[a] = tree.n[g, ids[i]]
+        child = nodes[ids[i]]
+        out[child.action] = terms[0, i]/total
+        visits[child.action] = child.n
     leaves = 0
-    for i in range(tree.size[g]):
-        leaves += tree.child[g, i] < 0
+    for i in range(size):
+        leaves += nodes[i].child < 0
     return leaves

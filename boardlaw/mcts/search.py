@@ -156,7 +156,8 @@ class _Results:
         n = games.stop - games.start
         generic.results(tree, *self.settings.rules, self.policy[games], self.visits[games],
                         self.n_leaves[games])
-        self.prior[games], self.q[games], self.v[games] = tree.root[:n], tree.q[:n, 0], tree.v[:n, 0]
+        root = tree.nodes[:n, 0]
+        self.prior[games], self.q[games], self.v[games] = tree.root[:n], root['q'], root['v']
         if self.trees is not None:
             self.trees[games.start] = Tree(*[x[:n].copy() for x in tree])
 
