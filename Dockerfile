@@ -1,0 +1,54 @@
+# docker build -t boardlaw .                     the book and its tests
+# docker build -t boardlaw-mohex --target mohex .   the same with the Hex engine MoHex 2.0
+#
+# docker run --name book boardlaw                runs both commands: make book, then make test
+# docker cp book:/home/boardlaw/boardlaw/_build/html .
+#
+# On Linux, pip's torch brings CUDA along. With --build-arg PIP_EXTRA_INDEX_URL set to the index of
+# torch's CPU builds, which pytorch.org names, the image is several GB smaller.
+
+FROM python:3.11-slim-bookworm AS boardlaw
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends git make \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1000 boardlaw
+USER 1000
+WORKDIR /home/boardlaw/boardlaw
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_NO_CACHE_DIR=1
+# The dependencies first: a change in the sources does not install them anew.
+COPY --chown=boardlaw requirements.txt constraints.txt ./
+RUN python -m venv .venv \
+    && .venv/bin/python -m pip install -r requirements.txt -c constraints.txt
+COPY --chown=boardlaw . .
+RUN make install
+CMD ["make", "book", "test"]
+
+# MoHex needs a Boost older than 1.85 and finds its data where it was compiled, so build and use
+# share one Debian release and one folder.
+FROM python:3.11-slim-bookworm AS mohex-build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends cmake g++ git make ca-certificates libdb-dev \
+       libboost-date-time-dev libboost-filesystem-dev libboost-program-options-dev \
+       libboost-system-dev libboost-thread-dev \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/benzene
+RUN git clone https://github.com/cgao3/benzene-vanilla-cmake . \
+    && git checkout f888938bc7ab051a04034a9e19a31399a31d2429 \
+    && cmake -S . -B build \
+    && make -C build -j"$(nproc)" mohex \
+    && install -D build/src/mohex/mohex bin/mohex
+
+FROM boardlaw AS mohex
+USER root
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libdb5.3 libboost-date-time1.74.0 \
+       libboost-filesystem1.74.0 libboost-program-options1.74.0 libboost-system1.74.0 \
+       libboost-thread1.74.0 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=mohex-build /opt/benzene/share /opt/benzene/share
+COPY --from=mohex-build /opt/benzene/bin/mohex /usr/local/bin/mohex
+USER 1000
+
+# The last stage is what `docker build .` makes: without the engine.
+FROM boardlaw

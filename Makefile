@@ -1,0 +1,79 @@
+# make book    build the book into _build/html          make test    run every test
+# make help    the other targets
+#
+# Settings, as in `make book PYTHON=python3.12`:
+PYTHON ?= python3   # any Python from 3.10 to 3.13; another one that fits is looked for beside it
+VENV ?= .venv       # where everything is installed
+OUT ?= .            # the book goes to OUT/_build: with VENV elsewhere too, the source is only read
+WORKERS ?= 2        # processes that share the tests
+
+override PYTHON := $(strip $(PYTHON))
+override VENV := $(strip $(VENV))
+override OUT := $(strip $(OUT))
+override WORKERS := $(strip $(WORKERS))
+absolute = $(if $(filter /%,$(1)),$(1),$(CURDIR)/$(1))
+BUILD := $(OUT)/_build
+BIN := $(VENV)/bin
+RUN := "$(BIN)/python"
+
+# Compiled kernels are cached by the text of the whole package: Numba's own cache sees a change in
+# the file of a kernel, but not in a kernel of another file that it calls.
+KERNELS := $(shell cat boardlaw/*.py boardlaw/*/*.py | cksum | cut -d ' ' -f 1)
+export NUMBA_CACHE_DIR := $(call absolute,$(BUILD))/cache/kernels-$(KERNELS)
+# Nothing of the user's own settings gets in, nothing is written into the user's home.
+export IPYTHONDIR := $(call absolute,$(BUILD))/cache/ipython
+export MPLCONFIGDIR := $(call absolute,$(BUILD))/cache/matplotlib
+export JUPYTER_PREFER_ENV_PATH := 1
+unexport PYTHONPATH MPLBACKEND
+# What chapters and tests train or download by default: made anew each time.
+book: export BOARDLAW_OUTPUT := $(call absolute,$(BUILD))/output
+test coverage notebooks: export BOARDLAW_OUTPUT := $(call absolute,$(BUILD))/test-output
+
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
+	--nbval-sanitize-with=tests/sanitize.cfg
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile
+
+.PHONY: help install book test lint coverage notebooks picture clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+install: $(VENV)/installed ## the environment: .venv with exact versions, and the package
+
+$(VENV)/installed: requirements.txt constraints.txt pyproject.toml
+	@$(RUN) -m pip --version >/dev/null 2>&1 || \
+	for python in $(PYTHON) python3.11 python3.12 python3.13 python3.10; do \
+	    $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && \
+	    echo "Making $(VENV) with $$($$python --version)" && exec $$python -m venv "$(VENV)"; \
+	done; true
+	@test -x "$(BIN)/python" || { echo 'No Python from 3.10 to 3.13 was found:' \
+	    'install one, or name it as in `make book PYTHON=/usr/bin/python3.11`.'; exit 1; }
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(RUN) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch "$@"
+
+book: install ## the book: every chapter is executed, a warning is an error
+	rm -rf "$(BUILD)/html" "$(BUILD)/.doctrees" "$(BUILD)/jupyter_execute" "$(BUILD)/output"
+	"$(BIN)/jupyter-book" build -W -n --keep-going --path-output "$(OUT)" .
+	$(RUN) tools/check_book.py "$(BUILD)"
+
+test: install ## the tests, and every chapter again with nbval
+	rm -rf "$(BUILD)/test-output"
+	$(RUN) tools/notebooks.py check
+	$(PYTEST) $(NBVAL) tests book
+
+lint: install ## ruff
+	$(RUN) -m ruff check .
+
+coverage: install ## which lines of the package the tests reach
+	rm -rf "$(BUILD)/test-output"
+	$(PYTEST) --cov=boardlaw --cov-report=term-missing:skip-covered tests
+
+notebooks: install ## run all chapters, and store the outputs that the tests compare
+	$(RUN) tools/notebooks.py run
+
+picture: install ## the README's picture, from the published curves
+	$(RUN) tools/picture.py book/assets/frontiers.svg
+
+clean: ## remove what was built; .venv stays
+	rm -rf "$(BUILD)"
