@@ -11,11 +11,14 @@ import json
 import os
 import re
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 from tqdm import tqdm
@@ -49,8 +52,12 @@ class Unreachable(DownloadError):
     """No answer: no network, no such host, a timeout or a connection that kept breaking."""
 
 
+class CapReached(DownloadError):
+    """As many bytes as a day may bring have been downloaded."""
+
+
 class _Again(Exception):
-    """This attempt ended early; the next one may succeed. `wait` is the server's wish in seconds."""
+    """This attempt ended early, the next may succeed. `wait` is the server's wish in seconds."""
 
     def __init__(self, reason, wait=0.):
         super().__init__(str(reason))
@@ -109,7 +116,7 @@ def fetch(url: str, path: str | os.PathLike, *, expected_size: int | None = None
     :param progress: show a progress bar
     :param resume: go on from a partial file of an earlier call
     :param on_bytes: called with the number of bytes of every piece received; may raise to stop
-    :param retries: attempts that may fail in a row without progress, with pauses doubling from 0.5 s
+    :param retries: further attempts after one without progress, with pauses doubling from 0.5 s
     :param timeout: seconds without a byte after which an attempt has failed
     :raises NotFound: the server answers 404 or 410
     :raises Refused: it answers 401 or 403
@@ -141,6 +148,89 @@ def fetch(url: str, path: str | os.PathLike, *, expected_size: int | None = None
     return path
 
 
+class Allowance:
+    """Counts downloaded bytes by UTC day and stops them at a cap; an `on_bytes` for `fetch`.
+
+    The count is shared by all processes that name the same folder. It is a file of one number a
+    line, one file a day; lines are appended, and short appends of several processes do not mix.
+    Used as a context, which raises on entry if nothing is left and writes the count on exit.
+    `add` counts without raising, for threads that do not expect it.
+
+    :param folder: where the count is kept
+    :param cap: bytes a day, None to count only
+    :raises CapReached: at the cap; a warning is given at four fifths of it
+    """
+
+    FLUSH = 16 << 20  # bytes between two lines
+
+    def __init__(self, folder: str | os.PathLike, cap: int | None):
+        self.folder, self.cap = Path(folder), cap
+        self.pending, self.warned = 0, False
+        self.lock = threading.Lock()
+
+    @property
+    def file(self) -> Path:
+        """The current day's count."""
+        return self.folder / f'.downloaded-{_now().date().isoformat()}.txt'
+
+    def used(self) -> int:
+        """Bytes written to the current day's count."""
+        try:
+            return sum(map(int, self.file.read_text().split()))
+        except FileNotFoundError:
+            return 0
+
+    def require(self, n_bytes: int = 0):
+        """Raises unless the current day still allows `n_bytes`, and any at all."""
+        if self.cap is None:
+            return
+        used = self.used()
+        amounts = f'{used / 1e9:.2f} GB of the {self.cap / 1e9:g} GB that a day may bring'
+        if used + n_bytes > self.cap or used == self.cap:
+            needed = f' and {n_bytes / 1e9:.2f} GB more are needed' if n_bytes else ''
+            raise CapReached(f'{amounts} were downloaded here{needed}: call again after 00:00 UTC '
+                             'to go on')
+        if used >= .8 * self.cap and not self.warned:
+            self.warned = True
+            warnings.warn(f'{amounts} were downloaded here', stacklevel=3)
+
+    def __enter__(self):
+        self.require()
+        return self
+
+    def __exit__(self, *exception):
+        with self.lock:
+            self._write()
+
+    def add(self, n_bytes: int) -> bool:
+        """Counts `n_bytes`; says whether the count was written."""
+        with self.lock:
+            self.pending += n_bytes
+            if self.pending < self.FLUSH:
+                return False
+            self._write()
+            return True
+
+    def __call__(self, n_bytes: int):
+        if self.add(n_bytes):
+            self.require()
+
+    def _write(self):
+        if not self.pending:
+            return
+        if not self.file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in self.folder.glob('.downloaded-*.txt'):
+                old.unlink(missing_ok=True)
+        with open(self.file, 'a') as f:
+            f.write(f'{self.pending}\n')
+        self.pending = 0
+
+
+def _now():
+    return datetime.now(timezone.utc)
+
+
 def _present(path, expected_size):
     return path.is_file() and expected_size in (None, path.stat().st_size)
 
@@ -159,7 +249,12 @@ def _opened(part_path):
                         continue
                 except FileNotFoundError:
                     continue
-            yield _Part(part_path, file)
+            part = _Part(part_path, file)
+            try:
+                yield part
+            finally:
+                if part.size == 0:
+                    part.discard()
             return
 
 

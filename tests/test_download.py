@@ -164,6 +164,7 @@ def test_missing(server, tmp_path):
     with pytest.raises(download.NotFound, match='/nothing here does not exist'):
         download.fetch(f'{server.url}/nothing%20here', tmp_path / 'file', progress=False)
     assert len(server.requests) == 1, 'a missing file is not tried again'
+    assert not list(tmp_path.iterdir())
 
 
 def test_refused(server, tmp_path):
