@@ -6,6 +6,7 @@ weights in the first-level cache. A large one is a matrix product over the chunk
 torch does best; the pass then expands, backs up and descends each game between two products.
 """
 import math
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -192,24 +193,41 @@ def _advance(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisited, e
     return -1
 
 
+def bfloat16_pays(width):
+    """Whether the residual layers should be multiplied in bfloat16.
+
+    CPUs with instructions for it are about twice as fast (several times with AMX) once the layers
+    are wide. The products then carry 8 bits; the residual stream, the first layer and the heads
+    stay in float32, and so does everything in the tree.
+    """
+    if (asked := os.environ.get('BOARDLAW_BFLOAT16')):
+        return asked == '1'
+    probes = ('_is_amx_tile_supported', '_is_avx512_bf16_supported')
+    return width >= 128 and any(getattr(torch.cpu, p, bool)() for p in probes)
+
+
 class Batched:
     """A network as matrix products over a chunk's leaves, in buffers made once."""
 
     def __init__(self, net, n_games):
         self.first, self.first_bias, self.body, self.body_bias, self.heads, self.heads_bias = (
             torch.from_numpy(w) for w in net)
+        width = len(self.first_bias)
+        dtype = torch.bfloat16 if bfloat16_pays(width) else torch.float32
+        self.body, self.body_bias = self.body.to(dtype), self.body_bias.to(dtype)
         self.obs = torch.zeros(n_games, len(self.first))
-        self.x, self.y = (torch.empty(n_games, len(self.first_bias)) for _ in range(2))
+        self.x = torch.empty(n_games, width)
+        self.y, self.z = torch.empty(2, n_games, width, dtype=dtype)
         self.out = torch.empty(n_games, len(self.heads_bias))
 
     def __call__(self, n):
         """Evaluates the first ``n`` rows of ``obs`` into ``out``."""
-        x, y, out = self.x[:n], self.y[:n], self.out[:n]
+        x, y, z = self.x[:n], self.y[:n], self.z[:n]
         torch.addmm(self.first_bias, self.obs[:n], self.first, out=x)
         for weight, bias in zip(self.body, self.body_bias, strict=True):
-            torch.clamp_min(x, 0, out=y)
-            x.add_(bias).addmm_(y, weight)
-        torch.addmm(self.heads_bias, x, self.heads, out=out)
+            y.copy_(x).clamp_min_(0)
+            x.add_(torch.addmm(bias, y, weight, out=z))
+        torch.addmm(self.heads_bias, x, self.heads, out=self.out[:n])
 
 
 def search(world, network, n_nodes, settings, keys, collect):
