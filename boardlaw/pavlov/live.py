@@ -1,0 +1,211 @@
+"""A live view of a run in training: current values, short trends, curves."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import sys
+import threading
+import time
+from fnmatch import fnmatchcase
+
+import pandas as pd
+
+from . import kinds, reading, runs, writing
+from .disk import CorruptFile
+
+CURVES = ('loss.*', 'elo*', 'sample-rate.*', 'corr.*', 'kl-div.*', 'rel-entropy.*')
+RULES = ('1s', '5s', '15s', '60s', '5min', '15min', '1h', '6h')
+N_BINS = 60  # at most this many bins, as long as RULES has a longer one
+IDLE = 600.  # seconds without a new row after which refreshing ends
+UNITS = {'rate': '/s', 'maxrate': '/s', 'period': ' s'}
+BLOCKS = '▁▂▃▄▅▆▇█'
+
+
+def _number(value: float, kind: str) -> str:
+    if kind in kinds.KINDS and kinds.KINDS[kind].percent:
+        return f'{100*value:.3g} %'
+    for scale, letter in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+        if abs(value) >= scale:
+            return f'{value/scale:.4g}{letter}{UNITS.get(kind, "")}'
+    return f'{value:.4g}{UNITS.get(kind, "")}'
+
+
+def _sparkline(values: pd.Series, width: int = 24) -> str:
+    values = values.iloc[-width:]
+    low, high = values.min(), values.max()
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.
+    return ''.join(' ' if pd.isna(v) else BLOCKS[round((v - low) * scale)] for v in values)
+
+
+class Watch:
+    """A view of a run. In a notebook it shows itself, refreshes every `every` seconds where
+    ipywidgets is installed (unless `live=False`), and leaves a static picture in the saved page;
+    `print(view.text())` and `view.figure()` give its parts.
+
+    `curves` are patterns of channel names; each that fits something gets a panel."""
+
+    def __init__(self, run: str | int = -1, every: float = 5., curves=CURVES, live: bool = True):
+        self.run, self.every, self.curves, self.live = runs.resolve(run), every, curves, live
+        self._stop = threading.Event()
+        self._thread = None
+
+    def values(self) -> tuple[dict[str, tuple[str, pd.Series]], pd.Timedelta | None]:
+        """Channel -> (kind, values in bins that suit its length), and the time of the newest
+        row since the run's creation. Of a kind of several values, the middle one. A rate's last
+        bin, not yet full, is left out."""
+        created, tables = runs.created(self.run), {}
+        for channel, (kind, here) in reading.sources(self.run).items():
+            if kind in kinds.KINDS and kinds.KINDS[kind].shown:
+                try:
+                    parts = reading.rows(here, kind, created)
+                except (CorruptFile, OSError):
+                    continue  # the view goes on with what can be read
+                if any(map(len, parts)):
+                    tables[channel] = kind, reading.merged(parts, kind, created)
+        if not tables:
+            return {}, None
+        age = max(table.index[-1] for _, table in tables.values())
+        found = {}
+        for channel, (kind, table) in tables.items():
+            end = table.index[-1]
+            rule = next((r for r in RULES if end / kinds.width(r) <= N_BINS), RULES[-1])
+            values = kinds.resample(kind, table, rule)
+            if isinstance(values, pd.DataFrame):
+                values = values['μ'] if 'μ' in values else values.iloc[:, values.shape[1] // 2]
+            if kind in ('rate', 'period', 'duty') and len(values) > 1:
+                values = values.iloc[:-1]
+            found[channel] = kind, values
+        return found, age
+
+    def text(self) -> str:
+        """A table of current values with their trends."""
+        return self._text(*self.values())
+
+    def _text(self, values, age) -> str:
+        lines = [f'{self.run}  {runs.info(self.run).get("description") or ""}'.rstrip()]
+        if age is None:
+            return '\n'.join([*lines, 'no statistics yet'])
+        ago = (pd.Timestamp.now('UTC') - runs.created(self.run) - age).round('1s')
+        lines += [f'{str(age.round("1s")).removeprefix("0 days ")} in, last row '
+                  f'{str(ago).removeprefix("0 days ")} ago', '']
+        width = max(map(len, values))
+        for channel, (kind, series) in values.items():
+            known = series.dropna()
+            now = _number(known.iloc[-1], kind) if len(known) else '-'
+            lines.append(f'{channel:{width}}  {now:>12}  {_sparkline(series)}'.rstrip())
+        return '\n'.join(lines)
+
+    def figure(self):
+        """The curves, one panel a pattern, as a matplotlib Figure; None if there are none yet."""
+        return self._figure(self.values()[0])
+
+    def _figure(self, values):
+        from matplotlib.figure import Figure  # not pyplot: this is drawn in a thread
+        panels = [[c for c in values if fnmatchcase(c, pattern)] for pattern in self.curves]
+        panels = [p for p in panels if p]
+        if not panels:
+            return None
+        columns = [1, 2, 3][min(len(panels), 3) - 1]
+        n_rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(3.4 * columns, 2.3 * n_rows), layout='constrained')
+        for i, panel in enumerate(panels):
+            ax = figure.add_subplot(n_rows, columns, i + 1)
+            for channel in panel:
+                series = values[channel][1].dropna()
+                ax.plot(series.index.total_seconds() / 60, series,
+                        marker='.' if len(series) == 1 else '', label=channel)
+            ax.set_title(panel[0] if len(panel) == 1 else panel[0].split('.')[0], fontsize=9)
+            if len(panel) > 1:
+                ax.legend(fontsize=7, frameon=False)
+            ax.tick_params(labelsize=7)
+            ax.set_xlabel('minutes', fontsize=7)
+        return figure
+
+    def html(self) -> str:
+        """Table and curves as one piece of HTML that needs nothing else."""
+        values, age = self.values()
+        table = html.escape(self._text(values, age))
+        figure, image = self._figure(values), ''
+        if figure is not None:
+            svg = io.BytesIO()
+            figure.savefig(svg, format='svg', metadata={'Date': None})
+            alt = html.escape(f'Curves of run {self.run} over time: {", ".join(self.curves)}', True)
+            image = (f'<img alt="{alt}" style="max-width:100%;background:white" '
+                     f'src="data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}">')
+        return f'<div><pre style="line-height:1.2">{table}</pre>{image}</div>'
+
+    def print(self, updates: int | None = None) -> None:
+        """Print the table, on a terminal again every `every` seconds until Ctrl-C or until there
+        has been no new row for ten minutes; `updates` is the most times."""
+        terminal = sys.stdout.isatty()
+        try:
+            for i, text in enumerate(self._refresh(self.text)):
+                print(('\x1b[H\x1b[2J' if terminal else '') + text, flush=True)
+                if i + 1 == (updates or (None if terminal else 1)):
+                    break
+        except KeyboardInterrupt:
+            pass
+
+    def _refresh(self, view):
+        """What `view()` returns, again and again; slower if it takes long, so that watching never
+        takes more than a tenth of a core."""
+        shown, changed = None, time.monotonic()
+        while not self._stop.is_set():
+            start = time.monotonic()
+            size = sum(writing.offsets(self.run).values())
+            if size != shown:
+                shown, changed = size, start
+            yield view()
+            if time.monotonic() - changed > IDLE:
+                return
+            self._stop.wait(max(self.every, 10 * (time.monotonic() - start)))
+
+    def stop(self) -> None:
+        """End the refreshing."""
+        self._stop.set()
+
+    def _widget(self):
+        import ipywidgets
+        page = ipywidgets.HTML(self.html())
+        button = ipywidgets.Button(description='Stop refreshing')
+        button.on_click(lambda _: self.stop())
+
+        def refresh():
+            for content in self._refresh(self.html):
+                page.value = content
+            button.disabled, button.description = True, 'Not refreshing'
+
+        self._stop.clear()
+        self._thread = threading.Thread(target=refresh, daemon=True, name='watch')
+        self._thread.start()
+        return ipywidgets.VBox([page, button])
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        bundle = {'text/plain': self.text(), 'text/html': self.html()}
+        if self.live and _in_notebook():
+            try:
+                bundle.update(self._widget()._repr_mimebundle_())
+            except ImportError:
+                pass  # without ipywidgets the static picture stays
+        return bundle
+
+    def __repr__(self):
+        return f'Watch({self.run!r})'
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
+    return getattr(shell, 'kernel', None) is not None
+
+
+def watch(run: str | int = -1, every: float = 5., curves=CURVES, live: bool = True) -> Watch:
+    """Watch a run in training: current rates, losses and curves, refreshed every `every` seconds.
+
+    In a notebook, the value of the cell is the view (see `Watch`). On a terminal it is printed
+    until Ctrl-C; into a file or pipe, and with `live=False`, once."""
+    view = Watch(run, every, curves, live)
+    if not _in_notebook():
+        view.print(updates=None if live else 1)
+    return view
