@@ -36,7 +36,7 @@ BASE_URL = f'https://f002.backblazeb2.com/file/{BUCKET}'
 PREFIX = 'output/pavlov'
 DAILY_CAP = 100 * 10**9  # bytes a UTC day that the 2021 bucket gives to all its readers together
 
-_UNSYNCED = (r'_info\.json$', r'_lock$', r'.*\.part(\.json)?$', r'.*\.tmp$')
+_UNSYNCED = (r'_info\.json$', r'_lock$', r'.*\.lock$', r'.*\.part(\.json)?$', r'.*\.tmp$')
 _KEY_HELP = ('set B2_APPLICATION_KEY_ID and B2_APPLICATION_KEY, or run `b2 account authorize`; '
              'without any key the public address is read')
 
@@ -116,12 +116,17 @@ def download_agent(run: str, snapshot: int | None, *, base_url: str | None = Non
 
     Files that are already there are kept; with both there, no network is needed.
 
-    :param run: full name, such as '2021-02-20 23-35-25 simple-market'
-    :param snapshot: its number; None for the latest state, `storage.latest.pkl`
-    :param base_url: address of the bucket, by default BOARDLAW_B2_URL or `BASE_URL`
-    :param cap: bytes that may be downloaded a UTC day, None for any number
-    :return: path of the snapshot
-    :raises BackupError: with a subclass and a sentence for each cause
+    Args:
+        run: full name, such as '2021-02-20 23-35-25 simple-market'
+        snapshot: its number; None for the latest state, `storage.latest.pkl`
+        base_url: address of the bucket, by default BOARDLAW_B2_URL or `BASE_URL`
+        cap: bytes that may be downloaded a UTC day, None for any number
+
+    Returns:
+        path of the snapshot
+
+    Raises:
+        BackupError: with a subclass and a sentence for each cause
     """
     folder = _folder(run)
     url = _address(run, base_url)
@@ -155,12 +160,17 @@ def download_run(run: str, *, bucket: str = BUCKET, base_url: str | None = None,
     the bucket are taken, files that are newer here are kept. An explicit `base_url` or
     BOARDLAW_B2_URL always means the plain address.
 
-    :param run: full name, such as '2021-03-26 15-30-17 harsh-wait'
-    :param workers: files transferred at a time
-    :param cap: bytes that may be downloaded a UTC day, None for any number (a bucket of your own)
-    :param api: an authorised `b2sdk` B2Api, by default made from the environment's keys
-    :return: path of the run's folder
-    :raises BackupError: with a subclass and a sentence for each cause
+    Args:
+        run: full name, such as '2021-03-26 15-30-17 harsh-wait'
+        workers: files transferred at a time
+        cap: bytes that may be downloaded a UTC day, None for any number (a bucket of your own)
+        api: an authorised `b2sdk` B2Api, by default made from the environment's keys
+
+    Returns:
+        path of the run's folder
+
+    Raises:
+        BackupError: with a subclass and a sentence for each cause
     """
     folder = _folder(run)
     address = base_url or (bucket == BUCKET and os.environ.get('BOARDLAW_B2_URL'))
@@ -187,7 +197,8 @@ def sync_up(run: str, bucket: str, *, workers: int = 8, progress: bool = True, a
     `_info.json` goes last and without environment variables, lock and temporary files not at all.
     Nothing in the bucket is deleted, and a file that is newer there is an error.
 
-    :raises BackupError: with a subclass and a sentence for each cause
+    Raises:
+        BackupError: with a subclass and a sentence for each cause
     """
     folder = _folder(run)
     if not (folder / '_info.json').is_file():
@@ -221,14 +232,14 @@ def downloaded_today() -> int:
 # Names and addresses
 
 def _checked(name, what):
-    if (not isinstance(name, str) or not name.strip() or name == '.' or '..' in name
-            or re.search(r'[/\\:\x00-\x1f\x7f]', name)):
+    if not (isinstance(name, str) and pavlov.runs.safe(name) and '..' not in name
+            and name.isprintable()):
         raise BadName(f'{name!r} is not the name of a {what}: give the plain name, without a path')
     return name
 
 
 def _folder(run):
-    return pavlov.root() / 'pavlov' / _checked(run, 'run')
+    return pavlov.runs.folder() / _checked(run, 'run')
 
 
 def _address(run, base_url):

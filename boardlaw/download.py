@@ -110,18 +110,21 @@ def fetch(url: str, path: str | os.PathLike, *, expected_size: int | None = None
     A file that is already at `path` (with `expected_size` bytes, if given) is returned as it is,
     without a request. Two processes that want one path share one download: the second waits.
 
-    :param expected_size: size in bytes that the whole file must have
-    :param validate: called with the temporary path once all bytes are there; if it raises or
-        returns False the bytes are thrown away
-    :param progress: show a progress bar
-    :param resume: go on from a partial file of an earlier call
-    :param on_bytes: called with the number of bytes of every piece received; may raise to stop
-    :param retries: further attempts after one without progress, with pauses doubling from 0.5 s
-    :param timeout: seconds without a byte after which an attempt has failed
-    :raises NotFound: the server answers 404 or 410
-    :raises Refused: it answers 401 or 403
-    :raises Unreachable: there is no answer, or the connection kept breaking
-    :raises DownloadError: any other failure; the parent of the three above
+    Args:
+        expected_size: size in bytes that the whole file must have
+        validate: called with the temporary path once all bytes are there; if it raises or returns
+            False the bytes are thrown away
+        progress: show a progress bar
+        resume: go on from a partial file of an earlier call
+        on_bytes: called with the number of bytes of every piece received; may raise to stop
+        retries: further attempts after one without progress, with pauses doubling from 0.5 s
+        timeout: seconds without a byte after which an attempt has failed
+
+    Raises:
+        NotFound: the server answers 404 or 410
+        Refused: it answers 401 or 403
+        Unreachable: there is no answer, or the connection kept breaking
+        DownloadError: any other failure; the parent of the three above
     """
     if urllib.parse.urlsplit(url).scheme not in ('http', 'https'):
         raise DownloadError(f'{_shown(url)} is not an http or https address')
@@ -156,9 +159,12 @@ class Allowance:
     Used as a context, which raises on entry if nothing is left and writes the count on exit.
     `add` counts without raising, for threads that do not expect it.
 
-    :param folder: where the count is kept
-    :param cap: bytes a day, None to count only
-    :raises CapReached: at the cap; a warning is given at four fifths of it
+    Args:
+        folder: where the count is kept
+        cap: bytes a day, None to count only
+
+    Raises:
+        CapReached: at the cap; a warning is given at four fifths of it
     """
 
     FLUSH = 16 << 20  # bytes between two lines

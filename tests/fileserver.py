@@ -29,6 +29,7 @@ class FileServer:
             def log_message(self, *args):
                 pass
 
+        ThreadingHTTPServer.request_queue_size = 64
         self._server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self._server.daemon_threads = True
         self.url = f'http://127.0.0.1:{self._server.server_port}'
