@@ -451,6 +451,21 @@ def test_wrong_key(account, monkeypatch, caplog):
     assert SECRET not in str(e.value) + caplog.text
 
 
+@pytest.mark.parametrize('name, args, error, says', [
+    ('B2ConnectionError', ['no route'], backup.BackupError, 'check the network'),
+    ('TransactionCapExceeded', [], backup.CapReached, 'raise it at Backblaze'),
+    ('AccessDenied', [], backup.WrongKey, 'check them'),
+    ('TooManyRequests', [], backup.BackupError, 'call again')])
+def test_what_backblaze_says(account, monkeypatch, name, args, error, says):
+    def fail(name):
+        raise cause
+    cause = getattr(backup._b2().exception, name)(*args)
+    monkeypatch.setattr(account, 'get_bucket_by_name', fail)
+    with pytest.raises(error, match=says) as e:
+        backup.list_runs('mine', api=account)
+    assert type(e.value) is error and e.value.__cause__ is cause
+
+
 def test_half_a_key(account, monkeypatch):
     monkeypatch.delenv('B2_APPLICATION_KEY_ID')
     with pytest.raises(backup.WrongKey, match='set both or none'):
