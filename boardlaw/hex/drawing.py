@@ -16,9 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .worlds import LABELS, BadBoard, Hex
+from .worlds import LABELS, PLAYERS, BadBoard, Hex
 
-SEATS = ('Black', 'White')
 STONE = ('#14202e', '#fffaf2')   # fill of Black's and White's stones and edges
 RIM = ('#0072b2', '#d55e00')     # their outlines: blue and vermilion of Okabe and Ito (2008)
 CELL, GRID = '#d8d5cd', '#a09b8f'
@@ -184,8 +183,8 @@ def _position(world_or_board, i):
 def _per_cell(name, values, boardsize, dtype):
     values = np.asarray(_array(values), dtype)
     if values.shape != (boardsize, boardsize):
-        raise BadBoard(f'{name} must have shape [{boardsize}, {boardsize}], got '
-                       f'{list(values.shape)}')
+        raise BadBoard(f'{name} must have shape [{boardsize}, {boardsize}] (to_board_frame makes '
+                       f'it), got {list(values.shape)}')
     return values
 
 
@@ -212,19 +211,18 @@ def _winning_path(board, seat):
 def _result(board, seat):
     for winner in (0, 1):
         if _winning_path(board, winner):
-            return f'{SEATS[winner]} has won'
-    return f'{SEATS[seat]} to move' if seat is not None else ''
+            return f'{PLAYERS[winner]} has won'
+    return f'{PLAYERS[seat]} to move' if seat is not None else ''
 
 
 def _describe(board, seat, last):
     """(what it is in a sentence, every stone in a few more)."""
     size = len(board)
     result = _result(board, seat)
-    title = f'Hex board, {size}x{size}' + (f': {result}.' if result else '.')
-    details = []
+    title, details = f'Hex board, {size}x{size}' + (f': {result}.' if result else '.'), []
     for player, edges in ((0, 'top to bottom'), (1, 'left to right')):
         cells = [cell_name(*cell) for cell in _stones(board, player)]
-        details.append(f'{SEATS[player]} ({edges}): {", ".join(cells) or "no stones"}.')
+        details.append(f'{PLAYERS[player]} ({edges}): {", ".join(cells) or "no stones"}.')
     if last is not None:
         details.append(f'Last move: {cell_name(*_checked_last(board, last))}.')
     return title, ' '.join(details)
@@ -233,13 +231,11 @@ def _describe(board, seat, last):
 def _checked_last(board, last):
     try:
         r, c = (int(x) for x in last)
-    except (TypeError, ValueError):
-        raise BadBoard(f'last is the (row, column) of a cell, got {last!r}') from None
-    if not (0 <= r < len(board) and 0 <= c < len(board)):
-        raise BadBoard(f'last is ({r}, {c}), which is off the {len(board)}x{len(board)} board')
-    if not board[r, c]:
-        raise BadBoard(f'last is ({r}, {c}), cell {cell_name(r, c)}, which holds no stone')
-    return r, c
+        if min(r, c) >= 0 and board[r, c]:
+            return r, c
+    except (TypeError, ValueError, IndexError):
+        pass
+    raise BadBoard(f'last is the (row, column) of a stone in Black\'s frame, got {last!r}')
 
 
 # Geometry: x to the right, y down, one unit from the centre of a cell to the next. Each row starts
@@ -287,7 +283,7 @@ def _shapes(board, coords, last, heat, labels):
     """What to draw, from the bottom up."""
     size = len(board)
     cells = [(r, c) for r in range(size) for c in range(size)]
-    shapes = [Polygons(f'edge {SEATS[seat].lower()}', list(edges), STONE[seat], RIM[seat], .07)
+    shapes = [Polygons(f'edge {PLAYERS[seat].lower()}', list(edges), STONE[seat], RIM[seat], .07)
               for seat, edges in enumerate(_edges(size))]
     fills = _fills(size, heat)
     for fill in sorted(set(fills.values())):
@@ -302,7 +298,7 @@ def _shapes(board, coords, last, heat, labels):
     for seat in (0, 1):
         stones = [_centre(*cell) for cell in _stones(board, seat)]
         if stones:
-            shapes.append(Circles(f'stone {SEATS[seat].lower()}', stones, .37, STONE[seat],
+            shapes.append(Circles(f'stone {PLAYERS[seat].lower()}', stones, .37, STONE[seat],
                                   RIM[seat], .09))
     if last is not None:
         r, c = _checked_last(board, last)
@@ -316,8 +312,7 @@ def _fills(boardsize, heat):
     fills = {(r, c): CELL for r in range(boardsize) for c in range(boardsize)}
     if heat is None:
         return fills
-    heat = _per_cell('heat', heat, boardsize, float)
-    heat = np.where(np.isfinite(heat), heat, 0)
+    heat = np.nan_to_num(_per_cell('heat', heat, boardsize, float), posinf=0, neginf=0)
     largest = np.abs(heat).max() or 1
     for cell in fills:
         strength = round(abs(heat[cell])/largest*32)/32
@@ -351,20 +346,13 @@ def _labels(board, labels, fills):
     if labels is None:
         return []
     labels = _per_cell('labels', labels, len(board), object)
-    shapes = []
-    for ink in STONE:
-        cells = [cell for cell in fills if labels[cell] not in (None, '')
-                 and _is_dark(_ground(board, fills, cell)) == (ink == STONE[1])]
-        strings = [str(labels[cell]) for cell in cells]
-        for n in sorted({len(s) for s in strings}):
-            some = [(_centre(*cell), s) for cell, s in zip(cells, strings) if len(s) == n]
-            shapes.append(Words('label', *map(list, zip(*some)), min(.38, 1.1/n), ink))
-    return shapes
-
-
-def _ground(board, fills, cell):
-    owner = _OWNER[board[cell]]
-    return fills[cell] if owner is None else STONE[owner]
+    looks = {}   # words of one length and ink go together
+    for cell, fill in fills.items():
+        if (text := '' if labels[cell] is None else str(labels[cell])):
+            ground = STONE[_OWNER[board[cell]]] if board[cell] else fill
+            looks.setdefault((len(text), STONE[_is_dark(ground)]), []).append((cell, text))
+    return [Words('label', [_centre(*cell) for cell, _ in words], [text for _, text in words],
+                  min(.38, 1.1/length), ink) for (length, ink), words in sorted(looks.items())]
 
 
 def _num(x):
@@ -404,11 +392,10 @@ def _to_axes(shape, ax, z):
         return
     if isinstance(shape, Circles):
         paths = [path.Path.circle(centre, shape.radius) for centre in shape.centres]
+    elif shape.fill:
+        paths = [path.Path([*points, points[0]], closed=True) for points in shape.points]
     else:
-        paths = [path.Path(points, closed=False) for points in shape.points]
-        if shape.fill:
-            paths = [path.Path(np.concatenate([points, points[:1]]), closed=True)
-                     for points in shape.points]
+        paths = [path.Path(points) for points in shape.points]
     ax.add_collection(_in_cells(collections.PathCollection)(
         paths, facecolor=shape.fill or 'none', edgecolor=shape.line, linewidth=shape.width,
         joinstyle='round', capstyle='round', zorder=z, label='_' + shape.name))

@@ -88,6 +88,14 @@ def place(bits, seat, a, boardsize, neighbours, stack):
     return top and bottom
 
 
+@njit(nogil=True, cache=True)
+def place_all(bits, seat, cells, boardsize, neighbours):
+    """Puts stones of ``seat`` on ``cells`` `[n]` of its own frame, in place."""
+    stack = np.empty(boardsize**2, np.int64)
+    for a in cells:
+        place(bits, seat, a, boardsize, neighbours, stack)
+
+
 @njit(inline='always')
 def write_obs(bits, seat, n_cells, obs):
     """Unpacks the mover's view into ``obs`` `[S*S, 2]`: its stones, the opponent's."""

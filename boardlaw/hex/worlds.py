@@ -263,10 +263,9 @@ class Hex:
                                'is does not follow from the counts; pass seat=0 or seat=1')
             seat = len(black) - len(white)
         world = cls.initial(1, size)
-        bits, stack = world._bits[0], np.empty(size**2, np.int64)
-        for mover, cells in ((0, black), (1, white)):
-            for a in cells:
-                kernels.place(bits, mover, a, size, neighbours(size), stack)
+        for mover, cells in enumerate((black, white)):
+            kernels.place_all(world._bits[0], mover, np.array(cells, np.int64), size,
+                              neighbours(size))
         world.seats[0] = seat
         return world.to(device)
 
