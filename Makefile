@@ -19,10 +19,11 @@ RUN := "$(BIN)/python"
 # Compiled kernels are cached by the text of the whole package: Numba's own cache sees a change in
 # the file of a kernel, but not in a kernel of another file that it calls.
 KERNELS := $(shell cat boardlaw/*.py boardlaw/*/*.py | cksum | cut -d ' ' -f 1)
-export NUMBA_CACHE_DIR := $(call absolute,$(BUILD))/cache/kernels-$(KERNELS)
+CACHE := $(call absolute,$(BUILD))/cache
+export NUMBA_CACHE_DIR := $(CACHE)/kernels-$(KERNELS)
 # Nothing of the user's own settings gets in, nothing is written into the user's home.
-export IPYTHONDIR := $(call absolute,$(BUILD))/cache/ipython
-export MPLCONFIGDIR := $(call absolute,$(BUILD))/cache/matplotlib
+export IPYTHONDIR := $(CACHE)/ipython
+export MPLCONFIGDIR := $(CACHE)/matplotlib
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH MPLBACKEND
 # What chapters and tests train or download by default: made anew each time.
@@ -53,12 +54,14 @@ $(VENV)/installed: requirements.txt constraints.txt pyproject.toml
 	@touch "$@"
 
 book: install ## the book: every chapter is executed, a warning is an error
-	rm -rf "$(BUILD)/html" "$(BUILD)/.doctrees" "$(BUILD)/jupyter_execute" "$(BUILD)/output"
+	@mkdir -p "$(IPYTHONDIR)"
+	@rm -rf "$(BUILD)/html" "$(BUILD)/.doctrees" "$(BUILD)/jupyter_execute" "$(BUILD)/output"
 	"$(BIN)/jupyter-book" build -W -n --keep-going --path-output "$(OUT)" .
 	$(RUN) tools/check_book.py "$(BUILD)"
 
 test: install ## the tests, and every chapter again with nbval
-	rm -rf "$(BUILD)/test-output"
+	@mkdir -p "$(IPYTHONDIR)"
+	@rm -rf "$(BUILD)/test-output"
 	$(RUN) tools/notebooks.py check
 	$(PYTEST) $(NBVAL) tests book
 
@@ -66,10 +69,12 @@ lint: install ## ruff
 	$(RUN) -m ruff check .
 
 coverage: install ## which lines of the package the tests reach
-	rm -rf "$(BUILD)/test-output"
+	@mkdir -p "$(IPYTHONDIR)"
+	@rm -rf "$(BUILD)/test-output"
 	$(PYTEST) --cov=boardlaw --cov-report=term-missing:skip-covered tests
 
 notebooks: install ## run all chapters, and store the outputs that the tests compare
+	@mkdir -p "$(IPYTHONDIR)"
 	$(RUN) tools/notebooks.py run
 
 picture: install ## the README's picture, from the published curves

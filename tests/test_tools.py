@@ -112,7 +112,7 @@ parts:
 def test_the_repository_has_one_address():
     url = yaml.safe_load((ROOT / '_config.yml').read_text())['repository']['url']
     assert f'git+{url}@' in notebooks.setup_cell()
-    for name in ('pyproject.toml', 'CITATION.cff', 'README.md'):
+    for name in ('pyproject.toml', 'CITATION.cff', 'README.md', 'book/index.ipynb'):
         named = re.findall(r'https://github\.com/[\w-]+/boardlaw\b', (ROOT / name).read_text())
         assert set(named) <= {url}, f'{name} names another repository than _config.yml'
 

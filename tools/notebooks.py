@@ -25,9 +25,11 @@ SETUP = 'setup'
 SETUP_SOURCE = """\
 # Runs anywhere: installs boardlaw where it is missing, uses a GPU where there is one.
 import importlib.util
+
 if importlib.util.find_spec('boardlaw') is None:
     %pip install -q git+{url}@{branch}
 import torch
+
 device = 'cuda' if torch.cuda.is_available() else 'cpu'"""
 METADATA = {'kernelspec': {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'},
             'language_info': {'name': 'python'}}
