@@ -39,9 +39,8 @@ class Game:
     def labels(self):
         """Rows of '.bwTBLR'."""
         text = {cell: 'bw'[seat] for cell, seat in self.stones.items()}
-        for seat, names in ((0, 'BT'), (1, 'RL')):
-            far, near = reversed(self.edges(seat)), names
-            for name, edge in zip(near, far):
+        for seat, names in ((0, 'TB'), (1, 'LR')):
+            for name, edge in zip(names, self.edges(seat)):
                 text.update((cell, name) for cell in self.flood(seat, edge))
         return [''.join(text.get((r, c), '.') for c in range(self.size)) for r in range(self.size)]
 
@@ -68,9 +67,3 @@ class Game:
             return after, [0., 0.], False
         rewards = [1., -1.] if self.seat == 0 else [-1., 1.]
         return (Game(self.size) if reset else after), rewards, True
-
-
-def transposed(game):
-    """The same game as the other player sees it: board transposed, colours swapped."""
-    return Game(game.size, {(c, r): 1 - seat for (r, c), seat in game.stones.items()},
-                1 - game.seat)
