@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import rng
+from ..networks import Network
 from .search import C_PUCT, search
 
 _CHOICE = 1 << 33   # the counter of an action's draw, beyond those of the search
@@ -35,11 +36,12 @@ class MCTSAgent:
     """
 
     def __init__(self, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=0.,
-                 dirichlet_alpha=None, argmax=False):
+                 dirichlet_alpha=None, unvisited='parent', argmax=False):
         self.network = network
         self.n_nodes, self.rule, self.argmax = n_nodes, rule, argmax
         self.c_puct = C_PUCT.get(rule) if c_puct is None else c_puct
         self.noise_eps, self.dirichlet_alpha = noise_eps, dirichlet_alpha
+        self.unvisited = unvisited
 
     def __call__(self, world, seed=0, move=0, games=None):
         """Decides one move in every game.
@@ -52,14 +54,17 @@ class MCTSAgent:
         """
         keys = rng.keys(seed, world.n_envs if games is None else games, move)
         found = search(world, self.network, self.n_nodes, self.c_puct, self.rule, self.noise_eps,
-                       self.dirichlet_alpha, keys)
+                       self.dirichlet_alpha, keys, unvisited=self.unvisited)
         actions = found.policy.argmax(1) if self.argmax else sample(found.policy, keys)
         return Decisions(actions, found.policy.log(), found.prior.log(), found.value,
                          found.n_leaves)
 
     def __repr__(self):
-        return (f'MCTSAgent({self.network!r}, n_nodes={self.n_nodes}, c_puct={self.c_puct}, '
-                f'rule={self.rule!r}, noise_eps={self.noise_eps}, argmax={self.argmax})')
+        net = self.network
+        name = (f'<{net.boardsize}x{net.boardsize} board, {net.width}x{net.depth}>'
+                if isinstance(net, Network) else repr(net))
+        return (f'MCTSAgent({name}, n_nodes={self.n_nodes}, c_puct={self.c_puct:g}, '
+                f'rule={self.rule!r}, noise_eps={self.noise_eps:g}, argmax={self.argmax})')
 
 
 def sample(policy, keys):
