@@ -120,8 +120,7 @@ def gallery(world, limit=8) -> str:
         + '<figcaption style="font-size:85%">' + ('' if alone else f'{i}: ')
         + _result(*_position(world, i)) + '</figcaption></figure>'
         for i in range(shown))
-    note = f'{world.n_envs} {"game" if world.n_envs == 1 else "games"} of ' \
-           f'{world.boardsize}x{world.boardsize} Hex'
+    note = f'{world.n_envs} game{"s"*(not alone)} of {world.boardsize}x{world.boardsize} Hex'
     if shown < world.n_envs:
         note += f'; {world.n_envs - shown} not shown'
     return (f'<div><div style="display:flex;flex-wrap:wrap;gap:12px;align-items:flex-end">{figures}'
@@ -217,9 +216,8 @@ def _result(board, seat):
 
 def _describe(board, seat, last):
     """(what it is in a sentence, every stone in a few more)."""
-    size = len(board)
-    result = _result(board, seat)
-    title, details = f'Hex board, {size}x{size}' + (f': {result}.' if result else '.'), []
+    size, result, details = len(board), _result(board, seat), []
+    title = f'Hex board, {size}x{size}' + (f': {result}.' if result else '.')
     for player, edges in ((0, 'top to bottom'), (1, 'left to right')):
         cells = [cell_name(*cell) for cell in _stones(board, player)]
         details.append(f'{PLAYERS[player]} ({edges}): {", ".join(cells) or "no stones"}.')
@@ -292,12 +290,9 @@ def _shapes(board, coords, last, heat, labels):
     if coords:
         shapes += _coordinates(size)
     for seat in (0, 1):
-        path = [_centre(*cell) for cell in _winning_path(board, seat)]
-        if path:
-            shapes.append(Polygons('path', [np.array(path)], None, RIM[seat], .26))
-    for seat in (0, 1):
-        stones = [_centre(*cell) for cell in _stones(board, seat)]
-        if stones:
+        if (path := [_centre(*cell) for cell in _winning_path(board, seat)]):
+            shapes.append(Polygons('path', [path], None, RIM[seat], .26))
+        if (stones := [_centre(*cell) for cell in _stones(board, seat)]):
             shapes.append(Circles(f'stone {PLAYERS[seat].lower()}', stones, .37, STONE[seat],
                                   RIM[seat], .09))
     if last is not None:
@@ -322,22 +317,23 @@ def _fills(boardsize, heat):
 
 def _mix(a, b, t):
     """The colour a fraction ``t`` of the way from ``a`` to ``b``."""
-    a, b = ([int(x[k:k + 2], 16) for k in (1, 3, 5)] for x in (a, b))
-    return '#' + ''.join(f'{round(p + (q - p)*t):02x}' for p, q in zip(a, b))
+    return '#' + ''.join(f'{round(p + (q - p)*t):02x}' for p, q in zip(_rgb(a), _rgb(b)))
 
 
 def _is_dark(colour):
-    r, g, b = (int(colour[k:k + 2], 16) for k in (1, 3, 5))
-    return .299*r + .587*g + .114*b < 128
+    return bool(np.dot(_rgb(colour), (.299, .587, .114)) < 128)
+
+
+def _rgb(colour):
+    return [int(colour[k:k + 2], 16) for k in (1, 3, 5)]
 
 
 def _coordinates(boardsize):
     """Letters on the top edge, numbers on the left one, each in line with its column or row."""
     out = .5 + _BAND/2
-    columns = [_centre(0, c) + out*np.array([-.5, -_HEIGHT]) for c in range(boardsize)]
-    rows = [_centre(r, 0) - [out, 0] for r in range(boardsize)]
-    letters = [cell_name(0, c)[0] for c in range(boardsize)]
-    numbers = [str(r + 1) for r in range(boardsize)]
+    columns = [_centre(0, k) - out*np.array([.5, _HEIGHT]) for k in range(boardsize)]
+    rows = [_centre(k, 0) - [out, 0] for k in range(boardsize)]
+    letters, numbers = zip(*[(cell_name(k, k)[0], cell_name(k, k)[1:]) for k in range(boardsize)])
     return [Words('columns', columns, letters, .34, STONE[1]),
             Words('rows', rows, numbers, .34, STONE[0])]
 
@@ -392,10 +388,9 @@ def _to_axes(shape, ax, z):
         return
     if isinstance(shape, Circles):
         paths = [path.Path.circle(centre, shape.radius) for centre in shape.centres]
-    elif shape.fill:
-        paths = [path.Path([*points, points[0]], closed=True) for points in shape.points]
     else:
-        paths = [path.Path(points) for points in shape.points]
+        ring = bool(shape.fill)
+        paths = [path.Path([*points, *points[:ring]], closed=ring) for points in shape.points]
     ax.add_collection(_in_cells(collections.PathCollection)(
         paths, facecolor=shape.fill or 'none', edgecolor=shape.line, linewidth=shape.width,
         joinstyle='round', capstyle='round', zorder=z, label='_' + shape.name))
