@@ -63,7 +63,7 @@ def new_file(run: str | int, pattern: str, process: str | None = None, n: int | 
     `{n}` in `pattern` becomes the first number above all in use, so that processes never share a
     file. With the number given, or without `{n}`, an entry that exists already is left as it is.
     `process` stands for the process's own name in the entry; `extra` is stored with it."""
-    if not re.fullmatch(r'[\w.-]+', pattern.replace('{n}', '0')) or pattern.count('{n}') > 1:
+    if not re.fullmatch(r'\w[\w.-]*', pattern.replace('{n}', '0')) or pattern.count('{n}') > 1:
         raise ValueError(f'{pattern!r} cannot name a file: use letters, digits, ".", "-", "_" and '
                          'at most one {n}')
     run = runs.resolve(run)
