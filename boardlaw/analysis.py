@@ -220,9 +220,11 @@ class Recording:
         from matplotlib import animation, figure
         path = Path(path)
         scratch = path.with_name(f'.{os.getpid()}.{path.name}')
-        pixels = 2*round(size*dpi/2)   # encoders want even numbers
-        fig = figure.Figure(figsize=(pixels/dpi, pixels/dpi), dpi=dpi, facecolor='white')
-        ax = fig.add_axes([0, 0, 1, 1])
+        fig = figure.Figure(dpi=dpi, facecolor='white')
+        ax = drawing.plot(self.games[0].start, ax=fig.add_axes([0, 0, 1, 1]))
+        aspect = abs(np.ptp(ax.get_ylim())/np.ptp(ax.get_xlim()))
+        # Encoders want even numbers of pixels.
+        fig.set_size_inches(*(2*round(side*dpi/2)/dpi for side in (size, size*aspect)))
         writer = animation.writers[encoder](fps=rate)
         try:
             with writer.saving(fig, str(scratch), dpi):

@@ -294,7 +294,9 @@ def test_gif(short, tmp_path):
     path = short.gif(tmp_path / 'game.gif', rate=4, size=2, dpi=50)
     assert path == tmp_path / 'game.gif' and list(tmp_path.iterdir()) == [path]
     with Image.open(path) as film:
-        assert film.size == (100, 100) and film.n_frames >= len(short.games[0].moves) + 1
+        width, height = film.size
+        assert width == 100 and 50 < height < 100 and height % 2 == 0, 'no more than the board'
+        assert film.n_frames >= len(short.games[0].moves) + 1
         assert film.info['duration'] >= 250
         first = film.convert('RGB')
         film.seek(film.n_frames - 1)
@@ -303,8 +305,12 @@ def test_gif(short, tmp_path):
 
 def test_failed_film_leaves_the_old_file(short, tmp_path, monkeypatch):
     (tmp_path / 'game.gif').write_text('old')
-    fails = iter([lambda: None, lambda: 1 / 0])   # at the second frame
-    monkeypatch.setattr(analysis.drawing, 'plot', lambda *args, **kwargs: next(fails)())
+    drawn, plot = [], analysis.drawing.plot
+
+    def fail_late(*args, **kwargs):
+        drawn.append(1)
+        return plot(*args, **kwargs) if len(drawn) < 4 else 1 / 0
+    monkeypatch.setattr(analysis.drawing, 'plot', fail_late)
     with pytest.raises(ZeroDivisionError):
         short.gif(tmp_path / 'game.gif', size=1, dpi=50)
     assert [p.read_text() for p in tmp_path.iterdir()] == ['old']

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from fileserver import FileServer
 
-from boardlaw import backup, download, pavlov
+from boardlaw import analysis, backup, download, pavlov
+from boardlaw.arena import common
 from boardlaw.pavlov import files, runs, stats, storage
 
 b2 = pytest.importorskip('b2sdk.v3')
@@ -91,6 +92,15 @@ def test_download_agent(server):
     backup.download_agent(RUN, 3, progress=False, cap=0)
     assert len(server.requests) == 2, 'nothing is asked for twice'
     assert backup.download_agent(RUN, None, progress=False).name == 'storage.latest.pkl'
+
+
+@pytest.mark.filterwarnings('ignore::boardlaw.arena.common.Rule2021')
+def test_a_downloaded_agent_plays(server):
+    backup.download_agent(RUN, 3, progress=False)
+    agent, worlds = common.agent(RUN, 3), common.worlds(RUN, n_envs=1)
+    game = analysis.record(worlds, [agent, agent], n_trajs=1)
+    assert 'won' in repr(game.notebook())
+    assert analysis.rollout(worlds, [agent, agent], n_trajs=1).terminal.sum() == 1
 
 
 def test_address_comes_from_the_argument_before_the_environment(server, monkeypatch):
