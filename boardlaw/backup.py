@@ -79,6 +79,9 @@ def _clear_errors():
         raise CapReached(f'{e}, or pass cap=None for a bucket that has no such cap') from e
     except download.DownloadError as e:
         raise BackupError(str(e)) from e
+    except OSError as e:
+        raise BackupError(f'{e}: free space, or choose another folder by BOARDLAW_OUTPUT, and call '
+                          'again') from e
     except Exception as e:
         if not type(e).__module__.startswith('b2sdk.'):
             raise
@@ -255,7 +258,10 @@ def _join(url, name):
 
 def _cleaned(content):
     """The parsed `_info.json` without environment variables, or a ValueError."""
-    info = json.loads(content)
+    try:
+        info = json.loads(content)
+    except RecursionError as e:
+        raise ValueError('it is nested too deeply') from e
     match info:
         case {'_files': dict()}:
             return info | {'_env': {}}

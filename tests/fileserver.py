@@ -29,9 +29,13 @@ class FileServer:
             def log_message(self, *args):
                 pass
 
-        ThreadingHTTPServer.request_queue_size = 64
-        self._server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            request_queue_size, daemon_threads = 64, True
+
+            def handle_error(self, request, address):
+                """A client that hangs up is what many of the tests are about."""
+
+        self._server = Server(('127.0.0.1', 0), Handler)
         self.url = f'http://127.0.0.1:{self._server.server_port}'
 
     def __enter__(self):

@@ -430,6 +430,33 @@ def test_broken_info_in_a_bucket(account):
         backup.download_run(RUN, bucket='mine', progress=False)
 
 
+@pytest.mark.parametrize('name', ['../../evil', './evil', 'C:/evil'])
+def test_hostile_names_in_a_bucket(account, output, name):
+    bucket = account.get_bucket_by_name('mine')
+    fill(bucket)
+    bucket.upload_bytes(b'evil', f'output/pavlov/{RUN}/{name}')
+    try:
+        backup.download_run(RUN, bucket='mine', progress=False)
+    except backup.BackupError as e:
+        assert 'evil' in str(e)
+    outside = [p for p in output.parent.rglob('*evil*') if not p.is_relative_to(folder())]
+    assert not outside
+
+
+def test_deeply_nested_info(account):
+    account.get_bucket_by_name('mine').upload_bytes(
+        b'['*100_000, f'output/pavlov/{RUN}/_info.json')
+    with pytest.raises(backup.BackupError, match='cannot be read'):
+        backup.download_run(RUN, bucket='mine', progress=False)
+
+
+def test_folder_that_cannot_be_made(server, output):
+    output.parent.mkdir(exist_ok=True)
+    output.write_text('a file where the folder should be')
+    with pytest.raises(backup.BackupError, match='BOARDLAW_OUTPUT'):
+        backup.download_run(RUN, progress=False)
+
+
 def test_own_keys_do_not_hide_the_public_bucket(account, monkeypatch):
     with FileServer(published()) as server:
         monkeypatch.setattr(backup, 'BASE_URL', server.url)
