@@ -63,7 +63,7 @@ class Watch:
                 except (CorruptFile, OSError):
                     continue  # the view goes on with what can be read
                 if any(map(len, parts)):
-                    tables[channel] = kind, reading.merged(parts, kind, created)
+                    tables[channel] = kind, reading.merged(parts, created)
         if not tables:
             return {}, None
         age = max(table.index[-1] for _, table in tables.values())

@@ -36,30 +36,42 @@ def header(dtype: np.dtype) -> bytes:
     return MAGIC + struct.pack('<I', len(text.encode())) + text.encode()
 
 
+def literal(data: bytes) -> tuple[int, dict]:
+    """Length of an .npy header of any version in bytes, and what it declares. Raises ValueError."""
+    if data[:6] != MAGIC[:6] or data[6:8] not in (b'\x01\x00', b'\x02\x00', b'\x03\x00'):
+        raise ValueError('it does not start with an .npy header')
+    start = 10 if data[6] == 1 else 12
+    end = start + int.from_bytes(data[8:start], 'little')
+    if not start < end <= min(len(data), start + MAX_HEADER):
+        raise ValueError('its header is cut short or oversized')
+    try:
+        value = ast.literal_eval(data[start:end].decode('utf-8').strip())
+        return end, {k: value[k] for k in ('descr', 'shape')}
+    except (ValueError, SyntaxError, TypeError, KeyError, IndexError, RecursionError,
+            MemoryError) as e:
+        raise ValueError(f'its header cannot be parsed ({type(e).__name__})') from None
+
+
 def parse_header(file: Path, start: bytes) -> tuple[int, np.dtype]:
     """Length of the header in bytes and the rows' dtype, from a file's first bytes.
 
     Raises CorruptFile unless the header is whole and declares a plain record of numbers."""
-    def corrupt(why):
-        return CorruptFile(f'"{file}" is not a time series: {why}')
-
-    if start[:8] != MAGIC:
-        raise corrupt('it does not start with an .npy header of version 3.0')
-    size = struct.unpack('<I', start[8:12])[0] if len(start) >= 12 else MAX_HEADER
-    if size > MAX_HEADER or 12 + size > len(start):
-        raise corrupt('its header is cut short or oversized')
     try:
-        declared = ast.literal_eval(start[12:12 + size].decode('utf-8').strip())
-        descr = [(str(name), str(kind)) for name, kind in declared['descr']]
-    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as e:
-        raise corrupt(f'its header cannot be parsed ({type(e).__name__})') from None
-    if not descr or descr[0] != ('_time', '<M8[us]'):
-        raise corrupt('its first field is not _time in microseconds')
-    names = [n for n, _ in descr]
-    if len(set(names)) < len(names) or not all(
-            FIELD.fullmatch(n) and NUMBER.fullmatch(k) for n, k in descr[1:]):
-        raise corrupt(f'its fields are not plain numbers: {descr}'[:300])
-    return 12 + size, np.dtype(descr)
+        end, declared = literal(start)
+        descr = declared['descr']
+        if not isinstance(descr, list) or not all(
+                isinstance(d, tuple) and len(d) == 2 and all(isinstance(x, str) for x in d)
+                for d in descr):
+            raise ValueError('its rows are not records of numbers')
+        names = [n for n, _ in descr]
+        if names[:1] != ['_time'] or descr[0][1] != '<M8[us]':
+            raise ValueError('its first field is not _time in microseconds')
+        if len(set(names)) < len(names) or not all(
+                FIELD.fullmatch(n) and NUMBER.fullmatch(k) for n, k in descr[1:]):
+            raise ValueError(f'its fields are not plain numbers: {descr}'[:300])
+    except ValueError as e:
+        raise CorruptFile(f'"{file}" is not a time series: {e}') from None
+    return end, np.dtype(descr)
 
 
 def read(file: Path) -> np.ndarray | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import warnings
 import zipfile
 import zlib
@@ -75,14 +74,15 @@ def rows(here: list[Path], kind: str, created: pd.Timestamp) -> list[np.ndarray]
         parts.append(part)
     if len({p.dtype.names for p in parts}) > 1:
         raise CorruptFile(f'"{here[0]}" and its sequels differ in their fields')
+    if not parts:
+        fields = kinds.KINDS[kind].fields if kind in kinds.KINDS else ()
+        parts = [np.empty(0, npr.dtype(dict.fromkeys(fields, '<f8')))]
     return parts
 
 
-def merged(parts: list[np.ndarray], kind: str, created: pd.Timestamp) -> pd.DataFrame:
+def merged(parts: list[np.ndarray], created: pd.Timestamp) -> pd.DataFrame:
     """Rows of all writers by time since creation, with the writer's number as a column."""
     start = np.datetime64(created.tz_localize(None), 'us')
-    if not parts:
-        parts = [np.empty(0, npr.dtype(dict.fromkeys(kinds.KINDS[kind].fields, '<f8')))]
     return pd.concat([
         pd.DataFrame({n: p[n] for n in p.dtype.names[1:]},
                      pd.TimedeltaIndex(p['_time'] - start, name='_time')).assign(writer=i)
@@ -96,7 +96,7 @@ def array(run: str | int, channel: str) -> np.ndarray | dict[str, np.ndarray]:
     if kind == 'line':
         return _line(here[0])
     parts = rows(here, kind, runs.created(run))
-    together = np.concatenate(parts) if parts else np.empty(0, npr.dtype({}))
+    together = np.concatenate(parts)
     return together[np.argsort(together['_time'], kind='stable')]
 
 
@@ -107,21 +107,18 @@ def _line(file: Path) -> dict[str, np.ndarray]:
             for key in ('xs', 'ys'):
                 if z.getinfo(f'{key}.npy').file_size > MAX_LINE:
                     raise ValueError(f'{key} is larger than {MAX_LINE} bytes')
-                content = io.BytesIO(z.read(f'{key}.npy'))
-                version = np.lib.format.read_magic(content)
-                parse = {(1, 0): np.lib.format.read_array_header_1_0,
-                         (2, 0): np.lib.format.read_array_header_2_0}[version]
-                shape, _, dtype = parse(content)
-                data = content.read()
+                data = z.read(f'{key}.npy')
+                start, declared = npr.literal(data)
                 # frombuffer neither unpickles nor trusts the shape
-                if dtype.kind not in 'iufb' or len(shape) != 1 or (
-                        len(data) != shape[0] * dtype.itemsize):
-                    raise ValueError(f'{key} is not one row of numbers')
-                out[key] = np.frombuffer(data, dtype)
+                if not npr.NUMBER.fullmatch(str(declared['descr'])):
+                    raise ValueError(f'{key} does not hold plain numbers')
+                out[key] = np.frombuffer(data, declared['descr'], offset=start)
+                if declared['shape'] != out[key].shape:
+                    raise ValueError(f'{key} is not of the shape that it declares')
             if len(out['xs']) != len(out['ys']):
                 raise ValueError('xs and ys differ in length')
-    except (ValueError, KeyError, TypeError, EOFError, SyntaxError, RuntimeError,
-            NotImplementedError, zipfile.BadZipFile, zlib.error) as e:
+    except (ValueError, KeyError, EOFError, OverflowError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as e:
         raise CorruptFile(f'"{file}" is not a line: {e}'[:500]) from e
     return out
 
@@ -141,7 +138,7 @@ def pandas(run: str | int, channel: str, rule: str | None = '60s',
         line = _line(here[0])
         return pd.Series(line['ys'], pd.Index(line['xs'], name='x'), name=channel).sort_index()
     created = runs.created(run)
-    table = merged(rows(here, kind, created), kind, created)
+    table = merged(rows(here, kind, created), created)
     values = table.drop(columns='writer') if rule is None else kinds.resample(kind, table, rule)
     if isinstance(values, pd.Series):
         return values.rename(channel)

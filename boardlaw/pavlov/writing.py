@@ -25,6 +25,7 @@ from . import disk, files, npr, runs
 from .kinds import KINDS
 
 CHANNEL = re.compile(r'[\w-]+(\.[\w-]+)*')
+NOT_A_NUMBER = (struct.error, TypeError, ValueError, RuntimeError, OverflowError)
 FLUSH = 1_000_000  # microseconds between automatic flushes
 
 
@@ -61,15 +62,24 @@ class _Stream:
         self.buffer.clear()
 
 
-def _codes(values, at_least: str = '') -> str:
+def _codes(channel: str, values, kept: str | None = None) -> str:
+    """struct's letters for a row of these values, 'q' for whole numbers; what is 'd' in `kept`
+    stays so. Raises TypeError for what is not a number."""
     codes = ''
-    for i, value in enumerate(values):
-        try:
-            whole = -2**63 <= operator.index(value) < 2**63
-        except TypeError:
-            whole = False
-        codes += 'q' if whole and at_least[i:i + 1] != 'd' else 'd'
-    return codes
+    try:
+        if kept and len(values) != len(kept):
+            raise TypeError(f'{len(kept)} numbers are needed')
+        for i, value in enumerate(values):
+            try:
+                whole = -2**63 <= operator.index(value) < 2**63
+            except TypeError:
+                whole = False
+            codes += 'q' if whole and (kept is None or kept[i] == 'q') else 'd'
+        struct.pack('<' + codes, *values)
+        return codes
+    except NOT_A_NUMBER as e:
+        got = f'{values!r}'[:300]
+        raise TypeError(f'channel {channel!r} takes numbers, not {got}: {e}') from e
 
 
 class Writer:
@@ -106,32 +116,26 @@ class Writer:
                 stream = self._open(kind, check_channel(channel), values)
             try:
                 stream.buffer += stream.pack(now, *values)
-            except (struct.error, TypeError, ValueError, RuntimeError):
+            except NOT_A_NUMBER:
                 stream = self._widen(stream, channel, values)
                 stream.buffer += stream.pack(now, *values)
             if now - self._flushed > FLUSH:
                 self.flush()
 
     def _widen(self, stream: _Stream, channel: str, values) -> _Stream:
-        try:
-            if len(values) != len(stream.codes):
-                raise TypeError(f'{len(values)} were given')
-            codes = _codes(values, stream.codes)
-            struct.pack('<' + codes, *values)
-        except (struct.error, TypeError, ValueError, RuntimeError) as e:
-            raise TypeError(f'channel {channel!r} takes {len(stream.codes)} numbers, not '
-                            f'{values!r}'[:300] + f': {e}') from e
+        codes = _codes(channel, values, stream.codes)
         stream.flush()
         self._streams[channel] = self._create(stream.kind, channel, codes)
         return self._streams[channel]
 
     def _open(self, kind: str, channel: str, values) -> _Stream:
-        known = self._kinds.setdefault(channel, kind) or kind
+        known, codes = self._kinds.get(channel) or kind, _codes(channel, values)
         if known != kind:
             raise ValueError(f'channel {channel!r} of run "{self.run}" is a {known}; it cannot '
                              f'also be a {kind}')
         stream = self._reopen(kind, self._mine[channel]) if channel in self._mine else None
-        self._streams[channel] = stream or self._create(kind, channel, _codes(values))
+        self._streams[channel] = stream or self._create(kind, channel, codes)
+        self._kinds[channel] = kind
         return self._streams[channel]
 
     def _reopen(self, kind: str, file: str) -> _Stream | None:
