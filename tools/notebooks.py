@@ -88,7 +88,9 @@ def set_up(notebook, source):
         cell = nbformat.v4.new_code_cell()
         notebook.cells.insert(min(1, len(notebook.cells)), cell)
     cell.source = source
-    cell.metadata = nbformat.from_dict({'tags': [SETUP, 'hide-input']})
+    cell.metadata = nbformat.from_dict({
+        'tags': [SETUP, 'hide-input'],
+        'mystnb': {'code_prompt_show': 'Set up', 'code_prompt_hide': 'Set up'}})
 
 
 def strip(notebook):
