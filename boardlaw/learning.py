@@ -99,56 +99,68 @@ def flat(tensors):
     return torch.cat([x.detach().flatten() for x in tensors])
 
 
-def gradient_noise_scale(gradients, batch_size):
+def gradients(network, batch):
+    """The gradient of each loss on a batch, over the parameters that it depends on.
+
+    Returns:
+        {'policy': .., 'value': .., 'joint': ..} of vectors; joint is the gradient of the sum of the
+        two losses, over all parameters.
+    """
+    params = dict(network.named_parameters())
+    loss = losses(network(batch), batch)
+    total = {name: 0 for name in params}
+    result = {}
+    for kind, other in [('policy', 'value'), ('value', 'policy')]:
+        names = [name for name in params if not name.startswith(f'{other}.')]
+        found = torch.autograd.grad(getattr(loss, kind), [params[name] for name in names],
+                                    retain_graph=kind == 'policy')
+        result[kind] = flat(found)
+        total |= {name: total[name] + x for name, x in zip(names, found)}
+    return result | {'joint': flat(total.values())}
+
+
+def noise_scales(network, batches):
+    """:func:`gradient_noise_scale` of the policy's, the value's and the joint loss.
+
+    Args:
+        batches: at least two Batches, all of one size.
+
+    Returns:
+        {'policy': .., 'value': .., 'joint': ..}.
+    """
+    sums, squares, n_batches = {}, {}, 0
+    for batch in batches:
+        for kind, x in gradients(network, batch).items():
+            sums[kind] = sums.get(kind, 0) + x
+            squares[kind] = squares.get(kind, 0) + x.square().mean()
+        n_batches, batch_size = n_batches + 1, len(batch.seats)
+    return {kind: gradient_noise_scale((sums[kind]/n_batches).square().mean(),
+                                       squares[kind]/n_batches, len(sums[kind]), batch_size,
+                                       n_batches) for kind in sums}
+
+
+def gradient_noise_scale(mean_sq, sq_mean, n_params, batch_size, batches):
     """The simple noise scale of McCandlish et al. 2018 (arXiv 1812.06162, appendix A.1).
 
     B_simple = tr(Σ)/|G|^2, the batch size at which the noise in the gradient is as large as the
     gradient: Σ is the covariance of one sample's gradient, G the true gradient. Both are estimated
-    without bias from gradients at two batch sizes, the given one and all batches together.
+    without bias from gradients at two batch sizes: the batches', and that of all of them together.
 
     Args:
-        gradients: `[n_batches, n_params]`, one mean gradient for each of at least two batches.
-        batch_size: samples in each.
+        mean_sq: the squared mean over batches of the gradient, averaged over parameters.
+        sq_mean: the mean over batches of the squared gradient, averaged over parameters.
+        n_params, batch_size, batches: counts; at least two batches.
 
     Returns:
-        A dict of 0-d tensors, per parameter, with the names of the evaluation database:
-        mean_sq (the squared mean gradient), sq_mean (the mean squared gradient), variance (between
-        batches, unbiased), n_params, batch_size, batches; and the two estimates trace = tr(Σ) and
-        signal = |G|^2, each divided by n_params. The noise scale is trace/signal; average each
-        over many measurements before dividing, as the signal of one may even be negative.
+        A dict of the arguments, under their names (which are those of the evaluation database), and
+        of variance (between batches, unbiased), trace = tr(Σ) and signal = |G|^2, all divided by
+        n_params. The noise scale is trace/signal; average each over many measurements before
+        dividing, as the signal of one may even be negative.
     """
-    n_batches, n_params = gradients.shape
-    if n_batches < 2:
-        raise ValueError('a noise scale needs the gradients of at least two batches')
-    mean_sq, sq_mean = gradients.mean(0).square().mean(), gradients.square().mean()
-    variance = (sq_mean - mean_sq)*n_batches/(n_batches - 1)
-    counts = gradients.new_tensor([n_params, batch_size, n_batches])
-    return dict(zip(['n_params', 'batch_size', 'batches'], counts),
-                mean_sq=mean_sq, sq_mean=sq_mean, variance=variance,
-                trace=batch_size*variance, signal=mean_sq - variance/n_batches)
-
-
-def gradients(network, batches):
-    """The gradient of each loss on each of some batches, over the parameters that it depends on.
-
-    Returns:
-        {'policy': .., 'value': .., 'joint': ..}, each `[n_batches, n_params]`; joint is the sum of
-        the two losses, over all parameters.
-    """
-    params = dict(network.named_parameters())
-    policy = [x for name, x in params.items() if not name.startswith('value.')]
-    value = [x for name, x in params.items() if not name.startswith('policy.')]
-    rows = {'policy': [], 'value': [], 'joint': []}
-    for batch in batches:
-        loss = losses(network(batch), batch)
-        for_policy = dict(zip(map(id, policy),
-                              torch.autograd.grad(loss.policy, policy, retain_graph=True)))
-        for_value = dict(zip(map(id, value), torch.autograd.grad(loss.value, value)))
-        rows['policy'].append(flat(for_policy.values()))
-        rows['value'].append(flat(for_value.values()))
-        rows['joint'].append(flat(for_policy.get(id(x), 0) + for_value.get(id(x), 0)
-                                  for x in params.values()))
-    return {kind: torch.stack(row) for kind, row in rows.items()}
+    variance = (sq_mean - mean_sq)*batches/max(batches - 1, 1)
+    return {'mean_sq': mean_sq, 'sq_mean': sq_mean, 'n_params': n_params, 'batch_size': batch_size,
+            'batches': batches, 'variance': variance, 'trace': batch_size*variance,
+            'signal': mean_sq - variance/batches}
 
 
 def correlation(x, y, weight):
@@ -210,3 +222,50 @@ def _log(p):
     """Logarithms of the positive entries, 0 elsewhere, and a mask of the positive ones."""
     positive = p > 0
     return p.where(positive, 1).log(), positive
+
+
+def step_diagnostics(network, before):
+    """Measurements on one step of the optimiser, by channel.
+
+    - `step.{std,max}`: of the change of the parameters.
+    - `grad.{std,max,norm}`: of the gradient that the step used.
+
+    Args:
+        before: all parameters before the step, as :func:`flat` gives them.
+
+    Returns:
+        {channel: (maximum,)}, but `step.std` as (total, count).
+    """
+    params = list(network.parameters())
+    step, gradient = flat(params) - before, flat(x.grad for x in params)
+    return {'step.std': (step.std(), torch.ones_like(step[0])), 'step.max': (step.abs().amax(),),
+            'grad.std': (gradient.std(),), 'grad.max': (gradient.abs().amax(),),
+            'grad.norm': (gradient.norm(),)}
+
+
+def game_diagnostics(rewards, terminal, v):
+    """Measurements on consecutive steps of self-play, by channel.
+
+    - `traj-length`: moves for each game that ended.
+    - `wins.seat-{0,1}`: the share of these games that a seat won.
+    - `corr.terminal`, `corr.penultimate`: correlation, over the games that ended, between the
+      network's values of the last position (before the winning move) or of the one before, and
+      the result. Near 1 in a network that sees what is about to happen.
+
+    Args:
+        rewards: `[k, n_envs, 2]` float32.
+        terminal: `[k, n_envs]` bool.
+        v: `[k, n_envs, 2]` float32, the network's values of the positions moved from.
+
+    Returns:
+        {channel: (total, count)}; a correlation over no games is nan.
+    """
+    games, one = terminal.sum(), torch.ones((), device=v.device)
+    both = terminal.unsqueeze(-1).expand_as(v)
+    # A game of a single move has no position before the last.
+    longer = both[1:] & ~both[:-1]
+    return {'traj-length': (one*terminal.numel(), games),
+            'wins.seat-0': ((rewards[..., 0] > 0).sum(), games),
+            'wins.seat-1': ((rewards[..., 1] > 0).sum(), games),
+            'corr.terminal': (correlation(v, rewards, both), one),
+            'corr.penultimate': (correlation(v[:-1], rewards[1:], longer), one)}

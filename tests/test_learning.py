@@ -129,7 +129,7 @@ def test_gradients_agree_with_finite_differences():
     batch = a_batch(32)
     network = a_network().double()
     batch = Batch(*(x.double() if x.is_floating_point() else x for x in vars(batch).values()))
-    rows = learning.gradients(network, [batch])
+    found = learning.gradients(network, batch)['joint']
     params = list(network.parameters())
     ends = np.cumsum([x.numel() for x in params])
     rng = np.random.default_rng(0)
@@ -143,7 +143,7 @@ def test_gradients_agree_with_finite_differences():
             entry[at] = kept + h
             sums.append(sum(learning.losses(network(batch), batch)).item())
         entry[at] = kept
-        assert rows['joint'][0, j].item() == pytest.approx((sums[0] - sums[1])/2e-5, abs=1e-7)
+        assert found[j].item() == pytest.approx((sums[0] - sums[1])/2e-5, abs=1e-7)
 
 
 def test_optimise_learns_a_fixed_batch():
@@ -161,47 +161,51 @@ def test_optimise_learns_a_fixed_batch():
 
 # Noise scale
 
+def measured(gradients, batch_size):
+    """The noise scale from gradients `[n_batches, n_params]`."""
+    n_batches, n_params = gradients.shape
+    return learning.gradient_noise_scale((gradients.mean(0)**2).mean(), (gradients**2).mean(),
+                                         n_params, batch_size, n_batches)
+
+
 def test_the_noise_scale_of_known_gradients():
     # Per-sample gradients N(g, diag(s^2)): the noise scale is sum(s^2)/|g|^2, exactly.
     rng = np.random.default_rng(0)
     g, s = rng.normal(size=40), rng.gamma(2, size=40)*6
-    truth = (s**2).sum()/(g**2).sum()
-    traces, signals = [], []
-    for _ in range(200):
-        batches = rng.normal(g, s/np.sqrt(32), size=(8, 40))
-        m = learning.gradient_noise_scale(torch.from_numpy(batches), 32)
-        traces.append(m['trace'].item())
-        signals.append(m['signal'].item())
+    rows = [measured(rng.normal(g, s/np.sqrt(32), size=(8, 40)), 32) for _ in range(200)]
     # The mean of 200 has a standard error; 4 of them bound the error of an unbiased estimator.
-    for found, true in [(traces, (s**2).mean()), (signals, (g**2).mean())]:
+    for name, true in [('trace', (s**2).mean()), ('signal', (g**2).mean())]:
+        found = [row[name] for row in rows]
         assert abs(np.mean(found) - true) < 4*np.std(found)/np.sqrt(200)
-    assert np.mean(traces)/np.mean(signals) == pytest.approx(truth, rel=.1)
-    assert {k: m[k].item() for k in ('n_params', 'batch_size', 'batches')} \
-        == {'n_params': 40, 'batch_size': 32, 'batches': 8}
+    total = {name: sum(row[name] for row in rows) for name in ('trace', 'signal')}
+    assert total['trace']/total['signal'] == pytest.approx((s**2).sum()/(g**2).sum(), rel=.1)
 
 
 def test_the_noise_scale_is_mccandlish_with_two_batch_sizes():
-    gradients = torch.from_numpy(np.random.default_rng(0).normal(1, 1, (16, 10)))
+    gradients = np.random.default_rng(0).normal(1, 1, (16, 10))
     small, big = 8, 8*16
-    g_small = gradients.square().sum(1).mean()
-    g_big = gradients.mean(0).square().sum()
-    m = learning.gradient_noise_scale(gradients, small)
-    assert m['signal'].item()*10 == pytest.approx(
-        ((big*g_big - small*g_small)/(big - small)).item())
-    assert m['trace'].item()*10 == pytest.approx(((g_small - g_big)/(1/small - 1/big)).item())
-    with pytest.raises(ValueError, match='at least two'):
-        learning.gradient_noise_scale(gradients[:1], 8)
+    g_small = (gradients**2).sum(1).mean()
+    g_big = (gradients.mean(0)**2).sum()
+    m = measured(gradients, small)
+    assert m['signal']*10 == pytest.approx((big*g_big - small*g_small)/(big - small))
+    assert m['trace']*10 == pytest.approx((g_small - g_big)/(1/small - 1/big))
+    # The sample variance, as numpy has it.
+    assert m['variance'] == pytest.approx(gradients.var(0, ddof=1).mean())
 
 
-def test_gradients_of_batches_average_to_the_whole():
+def test_noise_scales_of_batches():
     batch, network = a_batch(256), a_network()
-    parts = learning.gradients(network, [batch[i:i + 64] for i in range(0, 256, 64)])
-    whole = learning.gradients(network, [batch])
-    for kind, rows in parts.items():
-        torch.testing.assert_close(rows.mean(0), whole[kind][0], atol=1e-6, rtol=1e-4)
+    parts = [batch[i:i + 64] for i in range(0, 256, 64)]
+    rows = {kind: np.stack([learning.gradients(network, part)[kind].numpy() for part in parts])
+            for kind in ('policy', 'value', 'joint')}
+    whole = learning.gradients(network, batch)
+    scales = learning.noise_scales(network, iter(parts))
     total = networks.count_params(3, 8, 2) + 2    # and two α
-    sizes = {kind: rows.shape[1] for kind, rows in parts.items()}
-    assert sizes == {'policy': total - 9, 'value': total - 8*9 - 9, 'joint': total}
+    for kind, n_params in [('policy', total - 9), ('value', total - 8*9 - 9), ('joint', total)]:
+        np.testing.assert_allclose(rows[kind].mean(0), whole[kind], atol=1e-6)
+        found = {name: float(x) for name, x in scales[kind].items()}
+        assert (found['n_params'], found['batch_size'], found['batches']) == (n_params, 64, 4)
+        assert found == pytest.approx(measured(rows[kind], 64), rel=1e-3, abs=1e-7)
 
 
 # Diagnostics
@@ -256,3 +260,40 @@ def test_correlation_of_some_entries():
     assert found.item() == pytest.approx(np.corrcoef(x[weight], (x + y)[weight])[0, 1])
     none = learning.correlation(*(torch.from_numpy(z) for z in (x, y, weight & False)))
     assert torch.isnan(none)
+
+
+def test_step_diagnostics():
+    batch, network = a_batch(), a_network()
+    before = learning.flat(network.parameters())
+    optimiser = torch.optim.SGD(network.parameters(), lr=.5)
+    learning.optimise(network, optimiser, batch)
+    found = {k: row[0].item() for k, row in learning.step_diagnostics(network, before).items()}
+    gradient = np.concatenate([x.grad.numpy().ravel() for x in network.parameters()])
+    assert found == pytest.approx({
+        'step.std': gradient.std(ddof=1)/2, 'step.max': abs(gradient).max()/2,
+        'grad.std': gradient.std(ddof=1), 'grad.max': abs(gradient).max(),
+        'grad.norm': (gradient**2).sum()**.5}, rel=1e-3)
+
+
+def test_game_diagnostics_by_hand():
+    # Two games over four steps: the first is won by seat 0 at step 1 and by seat 1 at step 3, the
+    # second by seat 0 at step 2.
+    wins = torch.tensor([[0., 0], [1, 0], [0, 1], [-1, 0]])
+    rewards, terminal = torch.stack([wins, -wins], -1), wins != 0
+    v = torch.tensor([[.5, .1], [.4, .2], [-.3, .3], [.6, .1]])
+    found = learning.game_diagnostics(rewards, terminal, torch.stack([v, -v], -1))
+    ratio = {k: (total/count).item() for k, (total, count) in found.items()}
+    last, result = np.array([.4, .3, .6]), np.array([1, 1, -1])
+    before = np.array([.5, .2, -.3])
+    both = [np.concatenate([x, -x]) for x in (last, before, result)]
+    assert ratio == pytest.approx({
+        'traj-length': 8/3, 'wins.seat-0': 2/3, 'wins.seat-1': 1/3,
+        'corr.terminal': np.corrcoef(both[0], both[2])[0, 1],
+        'corr.penultimate': np.corrcoef(both[1], both[2])[0, 1]})
+
+
+def test_game_diagnostics_of_one_move_games():
+    rewards = torch.tensor([1., -1]).expand(4, 3, 2)
+    found = learning.game_diagnostics(rewards, torch.ones(4, 3, dtype=torch.bool), rewards*.9)
+    assert torch.isnan(found['corr.penultimate'][0])    # no game has a move before the last
+    assert found['traj-length'][0]/found['traj-length'][1] == 1

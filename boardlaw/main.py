@@ -1,0 +1,84 @@
+"""The command line: `python -m boardlaw <command>`.
+
+A command is an entry in :data:`COMMANDS`; the modules that do the work are imported when their
+command is run, so that `--help` is quick.
+"""
+import argparse
+import sys
+
+
+def add_train(commands):
+    parser = commands.add_parser(
+        'train', help='train an agent by self-play, or go on with a training that stopped',
+        description='Trains an agent by self-play. What it writes goes to the folder of a run, '
+        'under ./output or $BOARDLAW_OUTPUT. Ctrl-C ends it at the next savepoint; '
+        '`--resume -1` goes on with the newest run.',
+        epilog='Example: python -m boardlaw train --boardsize 3 --width 2 --depth 4 --minutes 2')
+    what = parser.add_argument_group('what to train')
+    what.add_argument('--boardsize', type=int, metavar='S', help='cells along an edge of the board')
+    what.add_argument('--width', type=int, help='neurons in a layer')
+    what.add_argument('--depth', type=int, help='residual layers')
+    what.add_argument('--resume', metavar='RUN', help='go on with this run: its name or a part of '
+                      'it, or an index (-1 is the newest)')
+    what.add_argument('--description', help="of the run (default: bee/S, as the paper's)")
+    until = parser.add_argument_group(
+        'until when', "The first limit that is reached counts, from the run's beginning. Without "
+        "any the run ends as the paper's did, after its last snapshot.")
+    until.add_argument('--minutes', type=float, help='of training')
+    until.add_argument('--samples', type=float, help='positions searched')
+    until.add_argument('--flops', type=float, help="of training compute, in the paper's unit: "
+                       'multiply-adds of forward passes in the search')
+    how = parser.add_argument_group('how')
+    how.add_argument('--n-envs', type=int, help='games side by side (default: 1024; 32768 on a '
+                     'GPU)')
+    how.add_argument('--buffer-len', type=int, help='steps of each game to learn from (default: '
+                     '64)')
+    how.add_argument('--batch-size', type=int, help='positions of a learner step (default: n-envs)')
+    how.add_argument('--lr', type=float, help='learning rate (default: 1e-3)')
+    how.add_argument('--n-nodes', type=int, help='nodes of a search (default: 64)')
+    how.add_argument('--c-puct', type=float, help="weight of the prior (default: the rule's)")
+    how.add_argument('--rule', choices=['corrected', '2021'], help='how the weight of the prior '
+                     'depends on the visits (default: corrected)')
+    how.add_argument('--noise-eps', type=float, help="share of noise in the root's prior (default: "
+                     '1/4)')
+    how.add_argument('--dirichlet-alpha', type=float, help='its concentration (default: 10/S^2)')
+    how.add_argument('--seed', type=int, help='of all random numbers (default: 0)')
+    how.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    how.add_argument('--save-seconds', type=float, default=60., help='time between savepoints '
+                     '(default: 60)')
+    how.add_argument('--quiet', dest='progress', action='store_false', help='no progress bar')
+    parser.set_defaults(run=train)
+
+
+def train(resume, **options):
+    from . import training
+    if resume is not None and resume.lstrip('-').isdecimal():
+        resume = int(resume)
+    run = training.train(resume=resume, **options)
+    print(run)
+
+
+#: What makes each command's parser: called with the subparsers, sets `run` to a function of the
+#: parsed options.
+COMMANDS = [add_train]
+
+
+def parser():
+    """The command line's parser."""
+    parser = argparse.ArgumentParser(prog='boardlaw', description='Scaling laws of board games: '
+                                     'train, rate and analyse AlphaZero agents for Hex.')
+    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+    for add in COMMANDS:
+        add(commands)
+    return parser
+
+
+def main(arguments=None):
+    """Runs a command; errors of the user's making end in one line and the exit status 1."""
+    options = vars(parser().parse_args(arguments))
+    try:
+        options.pop('run')(**options)
+    except (ValueError, LookupError, RuntimeError, OSError) as e:
+        sys.exit(f'boardlaw: {e}')
+    except KeyboardInterrupt:
+        sys.exit(130)
