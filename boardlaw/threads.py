@@ -5,10 +5,13 @@ plain thread pool is all that is needed. Inside a worker torch runs on one threa
 already fill the cores, and nested parallel regions fight over them.
 """
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
+
+_NAME = 'boardlaw-worker'
 
 
 def n_threads():
@@ -23,7 +26,7 @@ def n_threads():
 @lru_cache(maxsize=None)
 def _pool(n, pid):
     # Keyed on the process: a forked child must not wait on its parent's threads.
-    return ThreadPoolExecutor(n, 'boardlaw', initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(n, _NAME, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def split(function, n, least=1):
@@ -35,7 +38,7 @@ def split(function, n, least=1):
         least: the smallest slice worth a thread of its own.
     """
     k = min(n_threads(), max(1, n // least))
-    if k == 1:
+    if k == 1 or threading.current_thread().name.startswith(_NAME):   # a worker waits for no other
         return [function(0, n)]
     edges = [n * i // k for i in range(k + 1)]
     return list(_pool(n_threads(), os.getpid()).map(function, edges[:-1], edges[1:]))
