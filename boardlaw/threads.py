@@ -7,7 +7,7 @@ already fill the cores, and nested parallel regions fight over them.
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -23,7 +23,7 @@ def n_threads():
     return os.cpu_count() or 1
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pool(n, pid):
     # Keyed on the process: a forked child must not wait on its parent's threads.
     return ThreadPoolExecutor(n, _NAME, initializer=torch.set_num_threads, initargs=(1,))
