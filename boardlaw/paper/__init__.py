@@ -1,0 +1,35 @@
+"""The paper's figures, tables and claims, from published curves or from agents of one's own.
+
+    agents = paper.published()
+    paper.figures.frontiers(agents)
+    paper.tables.claims(agents)
+"""
+from . import data, figures, fits, tables
+from .data import (
+    cheapest,
+    crossings,
+    frontier,
+    optimal_model_size,
+    params,
+    published,
+    rated,
+    train_test,
+)
+from .fits import (
+    ChangePoint,
+    bootstrap,
+    fit_frontier,
+    fit_power_law,
+    fit_train_test,
+    headline,
+    intervals,
+    residual_variance,
+    toy_winrate,
+    winrate,
+)
+
+__all__ = [
+    'ChangePoint', 'bootstrap', 'cheapest', 'crossings', 'data', 'figures', 'fit_frontier',
+    'fit_power_law', 'fit_train_test', 'fits', 'frontier', 'headline', 'intervals',
+    'optimal_model_size', 'params', 'published', 'rated', 'residual_variance', 'tables',
+    'toy_winrate', 'train_test', 'winrate']

@@ -1,0 +1,252 @@
+"""Rated agents, and what the paper reads off them: frontiers, best sizes, test-time trade-offs.
+
+An *agents* frame has one row for each rated agent, a snapshot of a run with a number of search
+nodes. Columns, those of the evaluation database's view `agents_details`:
+
+    boardsize, run, idx     the board, the run's name, the snapshot's number in it
+    width, depth            the network's
+    samples, train_flops    training up to the snapshot: samples of self-play, and their compute
+    test_nodes              the search's nodes when it was rated (64 in training)
+    elo                     rating in Elo; 0 is perfect play, or the best that is known
+
+Elo here is on the usual scale, where 400 is ten wins to one. `boardlaw.elos` rates in nats, as the
+2021 code does; :func:`rated` joins such ratings to agents and converts them.
+
+Compute counts one FLOP a multiply-add of the search's forward passes; no backward pass, no tree.
+"""
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+
+ELO_PER_NAT = 400/np.log(10)
+TRAIN_NODES = 64        # search nodes in training, and in the paper's main figures
+PERFECT = -50           # the Elo from which the paper calls play perfect
+
+
+def published() -> pd.DataFrame:
+    """The 2,966 snapshots of the paper's compute-performance figure, an agents frame.
+
+    Read from the coordinates of the published vector graphic (Jones 2021, figure 5; see
+    boardlaw/data/README.md). `params` counts the network's weights and biases.
+    """
+    with (files('boardlaw')/'data'/'published_curves.csv').open() as f:
+        agents = pd.read_csv(f).rename(columns={'snapshot': 'idx'})
+    board = agents.boardsize.astype(str)
+    agents['run'] = board + 'x' + board + '/' + agents.run.astype(str)
+    agents['test_nodes'] = TRAIN_NODES
+    agents['params'] = params(agents.width, agents.depth, agents.boardsize)
+    agents.attrs['source'] = 'published'
+    return agents
+
+
+def params(width, depth, boardsize):
+    """Weights and biases of a network, numbers or arrays: `networks.count_params`."""
+    from boardlaw.networks import count_params
+    return count_params(boardsize, width, depth)
+
+
+def rated(agents, nats) -> pd.DataFrame:
+    """Joins ratings to agents: an agents frame with the best of each board at 0 Elo.
+
+    Args:
+        agents: the columns above without `elo`, indexed by agent.
+        nats: Series of ratings in nats (`elos.solve`) with the same index; agents that it lacks
+            are left out.
+    """
+    out = agents.drop(columns='elo', errors='ignore').join(
+        (ELO_PER_NAT*nats).rename('elo'), how='inner')
+    if out.empty:
+        raise ValueError('no agent has a rating: are both indexed by agent?')
+    out['elo'] -= out.groupby('boardsize').elo.transform('max')
+    return out
+
+
+def check(agents, *columns) -> pd.DataFrame:
+    """`agents` itself, if it has these columns, some rows, and no gap in the numbers used here."""
+    missing = [c for c in columns if c not in agents]
+    if missing:
+        raise ValueError(f'the agents lack the column{"s" if len(missing) > 1 else ""} '
+                         f'{", ".join(missing)}; they have {", ".join(map(str, agents))}')
+    if agents.empty:
+        raise ValueError('there are no agents')
+    for c in {'train_flops', 'samples', 'elo', 'runtime'} & set(columns):
+        x = agents[c].to_numpy(float)
+        wrong = ~np.isfinite(x) if c == 'elo' else ~(np.isfinite(x) & (x > 0))
+        if wrong.any():
+            raise ValueError(f'{wrong.sum()} agents have no usable {c} (the first in row '
+                             f'{agents.index[wrong.argmax()]!r}): drop or rate them first')
+    return agents
+
+
+def train_agents(agents, *columns) -> pd.DataFrame:
+    """The agents that search as they did in training, 64 nodes; all, where none says otherwise."""
+    check(agents, *columns)
+    if 'test_nodes' not in agents:
+        return agents
+    return check(agents[agents.test_nodes == TRAIN_NODES], *columns)
+
+
+# Training compute
+
+def frontier(agents, n_points=101) -> pd.DataFrame:
+    """The best Elo that any run reached within a training compute, by board size.
+
+    Per board: `n_points` computes from the least to the greatest, evenly in the logarithm; each
+    run's Elo at them, linear between its snapshots, none before the first, the last one kept after
+    the end; of all runs the maximum. It may dip where a run that led did.
+
+    Args:
+        agents: boardsize, run, train_flops, elo.
+
+    Returns:
+        boardsize, train_flops, elo: `n_points` rows a board.
+    """
+    agents = train_agents(agents, 'boardsize', 'run', 'train_flops', 'elo')
+    runs = agents.run.factorize()[0]
+    log_flops, elo = np.log10(agents.train_flops.to_numpy(float)), agents.elo.to_numpy(float)
+    frames = []
+    for boardsize, rows in agents.groupby('boardsize').indices.items():
+        rows = rows[np.lexsort((log_flops[rows], runs[rows]))]
+        starts = np.flatnonzero(np.diff(runs[rows])) + 1
+        x, y = np.split(log_flops[rows], starts), np.split(elo[rows], starts)
+        grid = np.linspace(log_flops[rows].min(), log_flops[rows].max(), n_points)
+        curves = [np.interp(grid, *run, left=np.nan, right=np.nan) for run in zip(x, y)]
+        best = pd.DataFrame(np.transpose(curves)).ffill().max(axis=1)
+        frames.append(pd.DataFrame({'boardsize': boardsize, 'train_flops': 10**grid, 'elo': best}))
+    return _from(agents, pd.concat(frames, ignore_index=True))
+
+
+def crossings(frontiers, elo=PERFECT) -> pd.Series:
+    """The compute at which each board's frontier first reaches `elo`; nan where it never does.
+
+    Linear in log compute between the two points. Indexed by boardsize.
+    """
+    out = {}
+    for boardsize, board in frontiers.groupby('boardsize'):
+        x, y = np.log10(board.train_flops.to_numpy()), board.elo.to_numpy()
+        i = int(np.argmax(y >= elo))
+        if y[i] < elo:
+            out[boardsize] = np.nan
+        elif i == 0:
+            out[boardsize] = 10**x[0]
+        else:
+            out[boardsize] = 10**np.interp(elo, y[i-1:i+1], x[i-1:i+1])
+    return pd.Series(out, name='train_flops').rename_axis('boardsize')
+
+
+def cheapest(agents, elo=-ELO_PER_NAT/2) -> pd.DataFrame:
+    """Per board the snapshot with the least compute of those above `elo`, by default half a nat
+    below perfect play. A board without one is left out.
+
+    Args:
+        agents: boardsize, train_flops, elo.
+
+    Returns:
+        Rows of `agents`, indexed by boardsize.
+    """
+    agents = train_agents(agents, 'boardsize', 'train_flops', 'elo')
+    above = agents[agents.elo > elo].sort_values('train_flops')
+    return above.groupby('boardsize').head(1).set_index('boardsize').sort_index()
+
+
+def optimal_model_size(agents, n_limits=10) -> pd.DataFrame:
+    """The network of the best snapshot within each of `n_limits` computes, by board size.
+
+    The limits are the upper ends of `n_limits` equal parts of the board's log compute.
+
+    Args:
+        agents: boardsize, width, depth, train_flops, elo.
+
+    Returns:
+        boardsize, train_flops, width, depth, elo of the best snapshot, its limit, and its size as
+        the paper measures it, width² · depth: one row a board and limit.
+    """
+    columns = ['boardsize', 'train_flops', 'width', 'depth', 'elo']
+    agents = train_agents(agents, *columns)[columns].sort_values(columns[:2])
+    chosen, limits = [], []
+    for rows in agents.groupby('boardsize').indices.values():
+        board = agents.iloc[rows]
+        log_flops, elo = np.log10(board.train_flops.to_numpy(float)), board.elo.to_numpy()
+        limits.append(np.linspace(log_flops[0], log_flops[-1], n_limits + 1)[1:])
+        within = np.searchsorted(log_flops, limits[-1], side='right')
+        chosen.append([rows[elo[:n].argmax()] for n in within])
+    best = agents.iloc[np.concatenate(chosen)].reset_index(drop=True)
+    return best.assign(limit=10**np.concatenate(limits), size=best.width**2*best.depth)
+
+
+# Test-time compute
+
+def test_flops(agents, literal=False) -> pd.Series:
+    """The compute of one move: test_nodes times the training compute of one sample.
+
+    A sample of training is itself a search of 64 nodes, so the paper's axis, kept here, is 64
+    times the forward passes' multiply-adds. `literal` gives those.
+
+    Args:
+        agents: samples, train_flops, test_nodes.
+    """
+    check(agents, 'samples', 'train_flops', 'test_nodes')
+    per_sample = agents.train_flops/agents.samples
+    return agents.test_nodes*per_sample/(TRAIN_NODES if literal else 1)
+
+
+def largest_board(agents) -> pd.DataFrame:
+    """The agents of the largest board, on which test-time compute is studied."""
+    check(agents, 'boardsize')
+    return agents[agents.boardsize == agents.boardsize.max()]
+
+
+def test_curves(agents, floors=(-2000, -1500, -1000, -500), literal=False) -> pd.DataFrame:
+    """Elo against test compute for the last snapshot of one run per floor.
+
+    For each floor the run whose last snapshot gets above it with the least test compute; a run
+    that serves several floors comes once, and a floor that nobody reaches is left out.
+
+    Args:
+        agents: one board's run, idx, width, depth, samples, train_flops, test_nodes, elo.
+
+    Returns:
+        The chosen runs' rows of `agents` with `test_flops`, sorted by it within each run.
+    """
+    check(agents, 'run', 'idx', 'width', 'depth', 'samples', 'train_flops', 'test_nodes', 'elo')
+    last = agents[agents.idx == agents.groupby('run').idx.transform('max')]
+    last = last.assign(test_flops=test_flops(last, literal)).sort_values('test_flops')
+    above = [last[last.elo > floor] for floor in floors]
+    runs = list(dict.fromkeys(rows.run.iloc[0] for rows in above if len(rows)))
+    if not runs:
+        raise ValueError(f'no agent is above {min(floors)} Elo: give lower floors')
+    return pd.concat([last[last.run == run] for run in runs], ignore_index=True)
+
+
+def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False) -> pd.DataFrame:
+    """What training compute saves at test time: lines of equal Elo.
+
+    On each line the points where more training gets to `elo` with less test compute than any
+    snapshot trained less: the corners of the lower staircase.
+
+    Args:
+        agents: one board's samples, train_flops, test_nodes, elo.
+
+    Returns:
+        elo, train_flops, test_flops, and the other columns of the agent in each corner
+        (its own rating is `agent_elo`), by elo and train_flops.
+    """
+    check(agents, 'samples', 'train_flops', 'test_nodes', 'elo')
+    agents = agents.assign(test_flops=test_flops(agents, literal)).rename(
+        columns={'elo': 'agent_elo'}).sort_values(['train_flops', 'test_flops'])
+    frames = []
+    for elo in elos:
+        able = agents[agents.agent_elo >= elo]
+        before = able.test_flops.cummin().shift(fill_value=np.inf)
+        frames.append(able[able.test_flops < before].assign(elo=elo))
+    out = pd.concat(frames, ignore_index=True)
+    if out.empty:
+        raise ValueError(f'no agent reaches {min(elos)} Elo: give lower levels')
+    return out
+
+
+def _from(agents, frame):
+    """`frame`, with the source that `agents` is marked with."""
+    frame.attrs.update(agents.attrs)
+    return frame
