@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from fnmatch import fnmatchcase
 import pandas as pd
 
 from . import kinds, reading, runs, writing
-from .disk import CorruptFile
+from .disk import CorruptFile, NotFound
 
 CURVES = ('loss.*', 'elo*', 'sample-rate.*', 'corr.*', 'kl-div.*', 'rel-entropy.*')
 RULES = ('1s', '5s', '15s', '60s', '5min', '15min', '1h', '6h')
@@ -48,8 +49,7 @@ class Watch:
 
     def __init__(self, run: str | int = -1, every: float = 5., curves=CURVES, live: bool = True):
         self.run, self.every, self.curves, self.live = runs.resolve(run), every, curves, live
-        self._stop = threading.Event()
-        self._thread = None
+        self._stop, self._thread = threading.Event(), None
 
     def values(self) -> tuple[dict[str, tuple[str, pd.Series]], pd.Timedelta | None]:
         """Channel -> (kind, values in bins that suit its length), and the time of the newest
@@ -125,7 +125,9 @@ class Watch:
 
     def html(self) -> str:
         """Table and curves as one piece of HTML that needs nothing else."""
-        values, age = self.values()
+        return self._html(*self.values())
+
+    def _html(self, values, age) -> str:
         table = html.escape(self._text(values, age))
         figure, image = self._figure(values), ''
         if figure is not None:
@@ -140,56 +142,61 @@ class Watch:
         """Print the table, on a terminal again every `every` seconds until Ctrl-C or until there
         has been no new row for ten minutes; `updates` is the most times."""
         terminal = sys.stdout.isatty()
+        if not terminal:
+            updates = 1
         try:
-            for i, text in enumerate(self._refresh(self.text)):
+            for text in itertools.islice(self._views(self.text, threading.Event()), updates):
                 print(('\x1b[H\x1b[2J' if terminal else '') + text, flush=True)
-                if i + 1 == (updates or (None if terminal else 1)):
-                    break
         except KeyboardInterrupt:
             pass
 
-    def _refresh(self, view):
-        """What `view()` returns, again and again; slower if it takes long, so that watching never
-        takes more than a tenth of a core."""
-        shown, changed = None, time.monotonic()
-        while not self._stop.is_set():
+    def _views(self, view, stop: threading.Event):
+        """What `view()` returns, again and again until `stop` or IDLE. Slower if it takes long, so
+        that watching takes at most a tenth of a core."""
+        rows, changed, wait = None, time.monotonic(), 0.
+        while not stop.wait(wait):
             start = time.monotonic()
-            size = sum(writing.offsets(self.run).values())
-            if size != shown:
-                shown, changed = size, start
+            now = sum(writing.offsets(self.run).values())
+            if now != rows:
+                rows, changed = now, start
             yield view()
             if time.monotonic() - changed > IDLE:
                 return
-            self._stop.wait(max(self.every, 10 * (time.monotonic() - start)))
+            wait = max(self.every, 10 * (time.monotonic() - start))
 
     def stop(self) -> None:
         """End the refreshing."""
         self._stop.set()
 
-    def _widget(self):
+    def _widget(self, page: str):
         import ipywidgets
-        page = ipywidgets.HTML(self.html())
+        self.stop()  # a view that is shown anew refreshes there, and no longer where it was
+        self._stop = stop = threading.Event()
+        content = ipywidgets.HTML(page)
         button = ipywidgets.Button(description='Stop refreshing')
-        button.on_click(lambda _: self.stop())
+        button.on_click(lambda _: stop.set())
 
         def refresh():
-            for content in self._refresh(self.html):
-                page.value = content
+            try:
+                for content.value in self._views(self.html, stop):
+                    pass
+            except (CorruptFile, NotFound, OSError):
+                pass  # the run was moved or deleted: the last picture stays
             button.disabled, button.description = True, 'Not refreshing'
 
-        self._stop.clear()
         self._thread = threading.Thread(target=refresh, daemon=True, name='watch')
         self._thread.start()
-        return ipywidgets.VBox([page, button])
+        return ipywidgets.VBox([content, button])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = {'text/plain': self.text(), 'text/html': self.html()}
+        values = self.values()
+        page, bundle = self._html(*values), {}
         if self.live and _in_notebook():
             try:
-                bundle.update(self._widget()._repr_mimebundle_())
+                bundle = self._widget(page)._repr_mimebundle_()
             except ImportError:
                 pass  # without ipywidgets the static picture stays
-        return bundle
+        return {**bundle, 'text/plain': self._text(*values), 'text/html': page}
 
     def __repr__(self):
         return f'Watch({self.run!r})'

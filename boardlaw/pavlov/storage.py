@@ -80,6 +80,9 @@ def _check(file, size: int) -> None:
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or (
                 sum(e.file_size for e in entries) > size):
             raise ValueError('its parts are larger than the file')
+        # torch would take an entry marked as a folder (0x10) for a file and leave its tensor unset
+        if any(e.external_attr & 0x10 for e in entries):
+            raise ValueError('a part of it is marked as a folder')
         if bad := z.testzip():
             raise ValueError(f'the checksum of its part {bad} is wrong')
 
