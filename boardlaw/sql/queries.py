@@ -1,0 +1,70 @@
+"""The questions that the book and the paper ask of the evaluation database."""
+import sqlalchemy as sa
+
+from . import tables
+from .database import query
+
+_details = sa.table('agents_details', *[sa.column(name) for name in (
+    'id', 'boardsize', 'description', 'test_nodes')])
+
+
+def agent_query():
+    """All agents: a DataFrame indexed by the agent's id.
+
+    Columns: test_nodes, test_c (its search in play), snap_id, samples, train_flops, idx (its
+    snapshot), run, description, boardsize, width, depth, train_nodes (its run), and test_flops, the
+    compute of one move on the paper's scale: test_nodes * train_flops / samples, which already
+    holds the nodes of training.
+    """
+    found = query('select * from agents_details order by id').set_index('id')
+    return found.assign(test_flops=found.test_nodes*found.train_flops/found.samples)
+
+
+def trial_query(boardsize, desc='%', test_nodes=None):
+    """The games between agents of one board: a DataFrame indexed by the row's id.
+
+    Args:
+        boardsize: cells along an edge.
+        desc: a pattern of SQL's ``like`` that both runs' descriptions match; 'bee/%' are the
+            paper's.
+        test_nodes: if given, only agents that search with this many nodes.
+
+    Columns: black_agent, white_agent, black_wins, white_wins, moves, times. A pair has many rows;
+    the paper keeps, of each ordered pair, the first with at least 512 games.
+    """
+    black, white = _details.alias('black'), _details.alias('white')
+    found = (sa.select(tables.trials)
+             .join(black, tables.trials.c.black_agent == black.c.id)
+             .join(white, tables.trials.c.white_agent == white.c.id)
+             .where(*_of(black, boardsize, desc, test_nodes),
+                    *_of(white, boardsize, desc, test_nodes))
+             .order_by(tables.trials.c.id))
+    return query(found).set_index('id')
+
+
+def mohex_trial_query(boardsize, desc='%', test_nodes=None):
+    """Like :func:`trial_query` for the games against MoHex, whose side is empty (NaN)."""
+    t = tables.mohex_trials
+    found = (sa.select(t)
+             .join(_details, _details.c.id == sa.func.coalesce(t.c.black_agent, t.c.white_agent))
+             .where(*_of(_details, boardsize, desc, test_nodes))
+             .order_by(t.c.id))
+    return query(found).set_index('id')
+
+
+def noise_scale_query(boardsize=None, desc='%', test_nodes=None):
+    """The measured gradient noise: a DataFrame indexed by the row's id, the agent's details
+    joined by :func:`agent_query` on agent_id."""
+    t = tables.noise_scales
+    found = sa.select(t).join(_details, _details.c.id == t.c.agent_id).where(
+        *_of(_details, boardsize, desc, test_nodes)).order_by(t.c.id)
+    return query(found).set_index('id')
+
+
+def _of(details, boardsize, desc, test_nodes):
+    conditions = [details.c.description.like(desc)]
+    if boardsize is not None:
+        conditions.append(details.c.boardsize == int(boardsize))
+    if test_nodes is not None:
+        conditions.append(details.c.test_nodes == int(test_nodes))
+    return conditions

@@ -1,0 +1,121 @@
+"""What the evaluation database holds: the tables of 2021, and two of ours beside them.
+
+Every field's meaning is its column's comment; :func:`schema` lists them, and the book prints the
+list.
+"""
+import pandas as pd
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+
+def _trials(name, comment, engine=''):
+    return Table(
+        name, metadata,
+        Column('id', Integer, primary_key=True, comment='number of the row, in order of arrival'),
+        Column('black_agent', ForeignKey('agents.id'), comment=f'who played Black{engine}'),
+        Column('white_agent', ForeignKey('agents.id'), comment=f'who played White{engine}'),
+        Column('black_wins', Integer, comment='games that Black won'),
+        Column('white_wins', Integer, comment='games that White won'),
+        Column('moves', Integer, comment='moves played, all games together'),
+        Column('times', Float, comment='seconds that the games took, all together'),
+        Index(f'{name}_by_pair', 'black_agent', 'white_agent'),
+        comment=comment)
+
+
+runs = Table(
+    'runs', metadata,
+    Column('run', Text, primary_key=True, comment='name of the training run'),
+    Column('description', Text, comment="what the run was for; 'bee/<boardsize>' in the paper"),
+    Column('boardsize', Integer, comment='cells along an edge of the board'),
+    Column('width', Integer, comment='neurons in a layer of the network'),
+    Column('depth', Integer, comment='residual layers of the network'),
+    Column('nodes', Integer, comment='nodes of each search in training'),
+    comment='training runs')
+
+snaps = Table(
+    'snaps', metadata,
+    Column('id', Integer, primary_key=True, comment='number of the snapshot'),
+    Column('run', ForeignKey('runs.run'), comment='the run that it is of'),
+    Column('idx', Integer, comment='place in the schedule of the run, from 0'),
+    Column('samples', Float, comment='positions searched in training so far'),
+    Column('flops', Float, comment='training compute so far: multiply-adds of the forward passes'),
+    UniqueConstraint('run', 'idx'),
+    comment='snapshots of the runs')
+
+agents = Table(
+    'agents', metadata,
+    Column('id', Integer, primary_key=True, comment='number of the agent'),
+    Column('snap', ForeignKey('snaps.id'), comment='the snapshot whose network it plays with'),
+    Column('nodes', Integer, comment='nodes of its search in play'),
+    Column('c', Float, comment='c_puct of its search in play'),
+    UniqueConstraint('snap', 'nodes', 'c'),
+    comment='players: a snapshot with a search')
+
+trials = _trials('trials', 'games between two agents, both colours fixed; a pair has many rows')
+mohex_trials = _trials('mohex_trials', 'games between an agent and the engine MoHex',
+                       '; empty for MoHex')
+
+noise_scales = Table(
+    'noise_scales', metadata,
+    Column('id', Integer, primary_key=True, comment='number of the row'),
+    Column('agent_id', ForeignKey('agents.id'), comment='whose gradient it is'),
+    Column('kind', Text, comment="'policy', 'value' or 'joint': the loss whose gradient it is"),
+    Column('mean_sq', Float, comment='mean over batches of the squared norm of the gradient'),
+    Column('sq_mean', Float, comment='squared norm of the mean gradient'),
+    Column('variance', Float, comment='variance of the gradient over batches'),
+    Column('n_params', Float, comment='parameters of the network'),
+    Column('batch_size', Float, comment='positions in a batch'),
+    Column('batches', Float, comment='batches measured'),
+    comment='how noisy the gradients of agents are')
+
+run_details = Table(
+    'run_details', metadata,
+    Column('run', ForeignKey('runs.run'), primary_key=True, comment='the run'),
+    Column('params', Text, comment='all its settings, as JSON'),
+    Column('seed', Integer, comment='seed of all its random numbers'),
+    Column('version', Text, comment='version or commit of boardlaw that trained it'),
+    Column('machine', Text, comment='kind of machine, without its name'),
+    Column('seconds', Float, comment='wall time of the training'),
+    Column('samples', Float, comment='positions searched in all'),
+    comment='where a run of this package comes from (not in 2021)')
+
+trial_details = Table(
+    'trial_details', metadata,
+    Column('trial', ForeignKey('trials.id'), primary_key=True, comment='the row of trials'),
+    Column('seed', Integer, comment='seed of the games'),
+    Column('rule', Text, comment="rules of lambda that the two searched by, 'black/white'"),
+    Column('noise_eps', Float, comment='share of Dirichlet noise at the root, 0 in evaluation'),
+    Column('sampled', Integer, comment='1 if moves were sampled from the policy, 0 if argmax'),
+    comment='how the games of a row were played (not in 2021)')
+
+#: The view that joins an agent with its snapshot and run, by its definition of 2021.
+VIEW = '''
+create view agents_details as
+select agents.id, agents.nodes as test_nodes, agents.c as test_c, snaps.id as snap_id,
+       snaps.samples, snaps.flops as train_flops, snaps.idx, runs.run, runs.description,
+       runs.boardsize, runs.width, runs.depth, runs.nodes as train_nodes
+from agents
+join snaps on agents.snap = snaps.id
+join runs on snaps.run = runs.run'''
+
+#: The tables that a database has to have to be read here.
+NEEDED = {table.name for table in (runs, snaps, agents, trials)}
+
+
+def schema():
+    """Every table and field with its type and meaning: a DataFrame, one row a field."""
+    rows = [(table.name, column.name, str(column.type).lower(), column.comment)
+            for table in metadata.sorted_tables for column in table.columns]
+    return pd.DataFrame(rows, columns=['table', 'field', 'type', 'meaning']).set_index(
+        ['table', 'field'])
