@@ -84,7 +84,7 @@ def test_spread_moves_as_little_as_can_be():
     rng = np.random.default_rng(0)
     for _ in range(5):
         values = np.sort(rng.uniform(0, 30, 5))
-        best = minimize(lambda x: ((x - values)**2).sum(), np.arange(5)*10., method='SLSQP',
+        best = minimize(lambda x, to: ((x - to)**2).sum(), np.arange(5)*10., values, 'SLSQP',
                         constraints={'type': 'ineq', 'fun': lambda x: np.diff(x) - 8})
         np.testing.assert_allclose(style.spread(values, 8), best.x, atol=1e-3)
     assert len(style.spread([], 8)) == 0

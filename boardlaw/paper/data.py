@@ -181,7 +181,7 @@ def test_flops(agents, literal=False) -> pd.Series:
     """The compute of one move: test_nodes times the training compute of one sample.
 
     A sample of training is itself a search of 64 nodes, so the paper's axis, kept here, is 64
-    times the forward passes' multiply-adds. `literal` gives those.
+    times the FLOPs of the forward passes. `literal` gives those.
 
     Args:
         agents: samples, train_flops, test_nodes.

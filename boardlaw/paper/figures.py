@@ -262,14 +262,13 @@ def test_compute(agents, floors=(-2000, -1500, -1000, -500), literal=False):
 
     Args:
         agents: boardsize, run, idx, width, depth, samples, train_flops, test_nodes, elo.
-        literal: counts test compute as multiply-adds; by default as the paper does, 64 times that.
+        literal: counts the FLOPs of the forward passes; by default, as the paper, 64 times that.
     """
     board = data.largest_board(agents)
     curves = data.test_curves(board, floors, literal)
     fig, ax = style.subplots(height=3.8)
-    sizes = curves.groupby('run').apply(lambda c: c.width.iloc[0]**2*c.depth.iloc[0],
-                                        include_groups=False)
-    shades = style.shades(sizes.rank(method='dense').astype(int))
+    sizes = curves.drop_duplicates('run').set_index('run').eval('width**2*depth')
+    shades = style.shades(sizes.rank(method='dense'))
     words = []
     for run, curve in curves.groupby('run', sort=False):
         color, name = shades[run], f'{curve.depth.iloc[0]}×{curve.width.iloc[0]}'
@@ -330,7 +329,7 @@ def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False):
 
 
 def _test_axis(literal):
-    return f'Test compute ({"multiply-adds" if literal else "FLOPs × 64"} a move)'
+    return f'Test compute a move ({"FLOPs" if literal else "64 × FLOPs"})'
 
 
 @style.drawn
