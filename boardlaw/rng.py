@@ -47,6 +47,13 @@ def keys(seed, games, move):
         return _mix_numpy(key + (np.asarray(move).astype(np.uint64) + np.uint64(1)) * _GOLDEN)
 
 
+def fold(seed, *numbers):
+    """A seed of its own for each sequence of whole numbers, an int of 64 bits."""
+    for x in numbers:
+        seed = int(keys(seed, [x], 0).astype(np.int64)[0])
+    return seed
+
+
 def uniforms(keys, counter):
     """`[n_envs]` float64 in (0, 1): what :func:`uniform` gives each key for this counter."""
     with np.errstate(over='ignore'):

@@ -1,4 +1,5 @@
 """The arena: agents meet, and the results are kept."""
+from .evaluation import evaluate, load, register
 from .matches import RandomAgent, Result, match, play, winrate
 
-__all__ = ['RandomAgent', 'Result', 'match', 'play', 'winrate']
+__all__ = ['RandomAgent', 'Result', 'evaluate', 'load', 'match', 'play', 'register', 'winrate']
