@@ -156,8 +156,8 @@ def show(fig, alt=None, source=None) -> Picture:
     source = source or getattr(fig, 'source', None)
     describe(fig, alt, source)
     note = SOURCES.get(source, source)
-    note = '' if note is None else (f'<div style="padding:.3em .2em 0;font-size:.82em;'
-                                    f'color:{MUTED}">{escape(note)}</div>')
+    note = '' if note is None else ('<div style="padding:.3em .2em 0;font-size:.82em;text-align:'
+                                    f'left;color:{MUTED}">{escape(note)}</div>')
     html = (f'<div class="boardlaw-figure" style="max-width:580px;box-sizing:border-box;'
             f'padding:.4em;border-radius:4px;background:{PAPER};color:{INK}">{svg(fig)}{note}</div>')
     _close(fig)

@@ -181,8 +181,8 @@ def _frontiers(agents, name):
         ax.plot(x, front.elo, color=color, lw=2.2)
         ax.plot(x, fit.predict(boardsize, x), '--', color=color, lw=1.2, dash_capstyle='butt')
     _compute_axes(ax, fronts, fronts, name)
-    _key(ax, .99, f'solid: the best run\ndashed: one fit to all boards,\n'
-                  f'+{fit.incline_flops:.0f} Elo per 10× compute', ha='right')
+    _key(ax, .99, f'solid: best of all runs\ndashed: one fit to all,\n'
+                  f'+{fit.incline_flops:.0f} Elo per 10×', ha='right')
     rms = np.sqrt((fit.residuals(fronts)**2).mean())
     return style.describe(fig, (
         f'Best Elo against training compute by board size. {_in_words(fronts)} Dashed, the fit: a '
@@ -198,7 +198,7 @@ def _compute_axes(ax, fronts, points, name=ELO):
     ax.set(xlabel=COMPUTE, xlim=(low/(high/low)**.13, high*(high/low)**.02),
            ylim=(points.elo.min() - 90, 40))
     style.log_axis(ax.xaxis, every=1 if high/low < 1e6 else 2)
-    ax.yaxis.set_major_locator(MaxNLocator(6))
+    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     style.title(ax, name)
     starts = fronts.groupby('boardsize').first()
     style.label_lines(ax, [(s.train_flops, s.elo, boardsize_name(b), boardsize_color(b))
@@ -368,8 +368,9 @@ def optimal_model_size(agents):
 
 
 def _key(ax, x, text, ha='left'):
-    """Says at the bottom of the axes what kinds of lines there are."""
+    """Says at the bottom of the axes, under the lines, what kinds of lines there are."""
     ax.text(x, .03, text, transform=ax.transAxes, ha=ha, size=9, color=MUTED, linespacing=1.4,
+            zorder=1,
             bbox={'facecolor': style.PAPER, 'edgecolor': 'none', 'pad': 1, 'alpha': .85})
 
 

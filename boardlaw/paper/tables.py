@@ -18,8 +18,8 @@ TABLE_2 = {3: (2, 4, 4e8, 1e12), 4: (16, 4, 2e8, 1e13), 5: (16, 8, 3e8, 3e13),
            9: (1024, 8, 2e9, 1e17)}
 
 PARAMETERS = {
-    'plateau_boardsize': ('plateau', 'm boardsize'), 'plateau_const': ('plateau', 'c'),
-    'incline_flops': ('incline', 'm flops'), 'incline_boardsize': ('incline', 'm boardsize'),
+    'plateau_boardsize': ('plateau', 'm_boardsize'), 'plateau_const': ('plateau', 'c'),
+    'incline_flops': ('incline', 'm_flops'), 'incline_boardsize': ('incline', 'm_boardsize'),
     'incline_const': ('incline', 'c')}
 
 
