@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import time
 import types
 import warnings
@@ -277,6 +278,32 @@ def test_one_process_a_writer():
                 pass
     with runs.claim(run, 'training'):
         pass
+    with pytest.raises(ValueError, match='cannot name a writer'), runs.claim(run, '../x'):
+        pass
+
+
+def _claim_and_fork(run, pids):
+    with runs.claim(run, 'training'):
+        child = fork.Process(target=time.sleep, args=(60,))
+        child.start()
+        pids.put(child.pid)
+        time.sleep(60)
+
+
+def test_the_children_of_a_killed_process_do_not_keep_its_claim():
+    run, pids = runs.new_run(), fork.Queue()
+    parent = fork.Process(target=_claim_and_fork, args=(run, pids))
+    parent.start()
+    child = pids.get(timeout=30)
+    try:
+        with pytest.raises(RuntimeError), runs.claim(run, 'training'):
+            pass
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.join()
+        with runs.claim(run, 'training'):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

@@ -444,6 +444,26 @@ def test_a_full_disk_costs_no_row():
     assert stats.array(run, 'x')['x'].tolist() == list(range(1001))
 
 
+def test_a_disk_too_full_to_begin_a_channel_leaves_no_ruin(monkeypatch):
+    run = runs.new_run()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with stats.to_run(run) as writer:
+        stats.last('x', 1)
+        path = files.new_file(run, 'stats.y.{n}.npr', kind='last')
+        with monkeypatch.context() as patch:
+            patch.setattr(files, 'new_file', lambda *args, **kwargs: path)  # listed already
+            resource.setrlimit(resource.RLIMIT_FSIZE, (60, hard))  # half a header
+            try:
+                with pytest.raises(OSError, match='stats.y.0.npr'):
+                    stats.last('y', 2)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not path.exists()
+        stats.last('y', 3)
+        assert writer.offsets() == {'stats.x.0.npr': 1, 'stats.y.1.npr': 1}
+    assert stats.array(run, 'y')['x'].tolist() == [3]
+
+
 def test_a_forked_process_writes_files_of_its_own():
     run = runs.new_run()
     with stats.to_run(run, 'training') as writer:
@@ -667,6 +687,18 @@ def test_a_declared_shape_is_not_believed():
     data = path.read_bytes()
     path.write_bytes(data.replace(b"(0,), }            ", b"(10000000000,), }  "))
     assert b'10000000000' in path.read_bytes() and stats.array(run, 'x')['x'].tolist() == [2]
+
+
+def test_files_of_one_channel_must_agree_in_their_fields():
+    run = runs.new_run()
+    put(run, 'quantiles', 'q', [(1, 1., 2.)]), put(run, 'quantiles', 'q', [(1, 1., 2., 3.)])
+    with pytest.raises(pavlov.CorruptFile, match=r'stats\.q\.0\.npr.*differ'):
+        stats.pandas(run, 'q')
+    put(run, 'last', 'x', [(1, 1.)])
+    with runs.update(run) as info:
+        info['_files']['stats.x.0.npr']['kind'] = 'mean'
+    with pytest.raises(pavlov.CorruptFile, match='not those of a mean'):
+        stats.pandas(run, 'x')
 
 
 def test_impossible_times_are_refused():

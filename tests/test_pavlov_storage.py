@@ -48,13 +48,12 @@ def equal(a, b):
 
 def state():
     torch.manual_seed(0)
-    net = torch.nn.Linear(3, 2)
-    adam = torch.optim.Adam(net.parameters())
-    net(torch.ones(3)).sum().backward()
-    adam.step()
-    return {'agent': OrderedDict({f'network.{k}.α': v for k, v in net.state_dict().items()}),
-            'optimiser': adam.state_dict(), 'random': torch.random.get_rng_state(),
-            'n_flops': 10**17, 'n_samples': 3, 'runtime': 1.5, 'nan': float('nan'), 'none': None,
+    weights = {f'network.{n}.α': torch.randn(2, 3) for n in range(3)}
+    adam = {'state': {0: {'step': torch.tensor(1.), 'exp_avg': torch.randn(2, 3)}},
+            'param_groups': [{'lr': 1e-3, 'betas': (.9, .999), 'fused': None, 'params': [0]}]}
+    return {'agent': OrderedDict(weights), 'optimiser': adam,
+            'random': torch.random.get_rng_state(), 'n_flops': 10**17, 'n_samples': 3,
+            'runtime': 1.5, 'nan': float('nan'), 'none': None,
             'rows': {'stats.x.0.npr': 7}, 'list': [1, (2, 'α'), True], 7: torch.tensor(3).to(int)}
 
 

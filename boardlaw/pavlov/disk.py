@@ -81,6 +81,21 @@ def _release(file: BinaryIO) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 
 
+_held: set[BinaryIO] = set()
+
+
+def _let_go() -> None:
+    # A forked child shares the open file and with it the lock: it must not keep it when the
+    # parent dies, nor release it while the parent lives.
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextmanager
 def locked(path: Path, blocking: bool = True):
     """Hold the lock file `path` against every other process and thread. Not re-entrant.
@@ -90,10 +105,13 @@ def locked(path: Path, blocking: bool = True):
     with open(path, 'ab') as file:
         if not _acquire(file, blocking):
             raise BlockingIOError(f'"{path}" is locked by another process')
+        _held.add(file)
         try:
             yield
         finally:
-            _release(file)
+            if file in _held:
+                _held.remove(file)
+                _release(file)
 
 
 def _replace(source: Path, target: Path) -> None:

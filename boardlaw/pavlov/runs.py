@@ -178,6 +178,8 @@ def claim(run: str | int, writer: str):
     """Be the only process that writes to `run` as `writer`, for as long as the block lasts.
 
     Raises RuntimeError if another process is."""
+    if not re.fullmatch(r'[\w-]+', writer):
+        raise ValueError(f'{writer!r} cannot name a writer: use letters, digits, "-" and "_"')
     name = resolve(run)
     with ExitStack() as stack:
         try:

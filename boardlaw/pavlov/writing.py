@@ -159,6 +159,7 @@ class Writer:
         try:
             path.write_bytes(header)
         except OSError as e:
+            path.unlink(missing_ok=True)
             raise disk.named(e, path) from e
         return _Stream(path, kind, codes, len(header))
 
@@ -237,9 +238,14 @@ current: ContextVar[Writer | None] = ContextVar('writer', default=None)
 def to_run(run: str | int, name: str | None = None, append: bool = False):
     """Send the statistics of the block to `run`; yields the `Writer`.
 
-    With `append=True` the files that a writer of the same `name` left are continued, as a resumed
-    training does; it needs a `name`, and only one process at a time may hold it (else
-    RuntimeError)."""
+    With `append=True` the files that a writer of the same `name` left are continued; it needs a
+    `name`, and only one process at a time may hold it (else RuntimeError). A training that keeps
+    `writer.offsets()` in its savepoint is resumed by
+
+        stats.truncate(run, offsets, 'training')
+        with stats.to_run(run, 'training', append=True) as writer: ...
+
+    and then leaves the rows of one that never stopped."""
     if append and not name:
         raise ValueError('append=True needs the name under which the files were written')
     with ExitStack() as stack:
