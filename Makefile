@@ -29,6 +29,8 @@ unexport PYTHONPATH MPLBACKEND
 # What chapters and tests train or download by default: made anew each time.
 book: export BOARDLAW_OUTPUT := $(call absolute,$(BUILD))/output
 test coverage notebooks: export BOARDLAW_OUTPUT := $(call absolute,$(BUILD))/test-output
+# The tests' processes share the cores: each computes on one.
+test coverage notebooks: export OMP_NUM_THREADS := 1
 
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/sanitize.cfg
