@@ -40,7 +40,7 @@ RUN git clone https://github.com/cgao3/benzene-vanilla-cmake . \
     && install -D build/src/mohex/mohex bin/mohex
 
 FROM boardlaw AS mohex
-USER root
+USER 0
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libdb5.3 libboost-date-time1.74.0 \
        libboost-filesystem1.74.0 libboost-program-options1.74.0 libboost-system1.74.0 \
