@@ -140,6 +140,10 @@ def main(argv=None):
     parser.add_argument('chapter', nargs='*', type=Path, help='default: all of _toc.yml')
     args = parser.parse_args(argv)
     failed = False
+    if args.command == 'check' and not args.chapter:
+        for path in sorted(set(ROOT.glob('book/*.ipynb')) - set(chapters())):
+            print(f'{path.name}: is not in _toc.yml, so the book leaves it out')
+            failed = True
     for path in args.chapter or chapters():
         notebook = read(path)
         if args.command == 'check':
