@@ -181,7 +181,8 @@ def diagnostics(output, batch, loss):
       to which the latter gives a positive probability.
     - `rel-entropy.policy`, `rel-entropy.targets`: the entropy of the network's and of the search's
       policy over that of a uniform choice among the valid actions.
-    - `policy-conc`: the greatest probability of the search's policy.
+    - `policy-conc`: the greatest probability of the search's policy. (How the channel of this name
+      was defined in 2021 is not documented.)
     - `{v,p}.{outputs,target}.{mean,std,max}`: of values over all seats and of log-probabilities
       over the actions that have one; max is of the absolute value.
 

@@ -29,7 +29,7 @@ def add_train(commands):
     until.add_argument('--flops', type=float, help="of training compute, in the paper's unit: "
                        'multiply-adds of forward passes in the search')
     how = parser.add_argument_group('how')
-    how.add_argument('--n-envs', type=int, help='games side by side (default: 1024; 32768 on a '
+    how.add_argument('--n-envs', type=int, help='games side by side (default: 512; 32768 on a '
                      'GPU)')
     how.add_argument('--buffer-len', type=int, help='steps of each game to learn from (default: '
                      '64)')
@@ -67,6 +67,7 @@ def parser():
     """The command line's parser."""
     parser = argparse.ArgumentParser(prog='boardlaw', description='Scaling laws of board games: '
                                      'train, rate and analyse AlphaZero agents for Hex.')
+    parser.add_argument('--debug', action='store_true', help='show where an error came from')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
     for add in COMMANDS:
         add(commands)
@@ -76,9 +77,12 @@ def parser():
 def main(arguments=None):
     """Runs a command; errors of the user's making end in one line and the exit status 1."""
     options = vars(parser().parse_args(arguments))
+    run, debug = options.pop('run'), options.pop('debug')
     try:
-        options.pop('run')(**options)
+        run(**options)
     except (ValueError, LookupError, RuntimeError, OSError) as e:
+        if debug:
+            raise
         sys.exit(f'boardlaw: {e}')
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,6 +6,7 @@ been saved and restored goes on exactly as one that never stopped (on a CPU, wit
 and for large networks the same number of torch threads).
 """
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 
 import torch
 
@@ -40,7 +41,7 @@ class Config:
     boardsize: int
     width: int
     depth: int
-    n_envs: int = 1024
+    n_envs: int = 512
     buffer_len: int = 64
     batch_size: int | None = None
     lr: float = 1e-3
@@ -61,11 +62,12 @@ class Config:
         if self.boardsize not in BOARDSIZES:
             raise BadConfig(f'boardsize {self.boardsize!r}: choose a whole number from '
                             f'{BOARDSIZES[0]} to {BOARDSIZES[-1]}')
-        for name, least in [('width', 1), ('depth', 0), ('n_envs', 1), ('buffer_len', 1),
-                            ('batch_size', 1), ('n_nodes', 1), ('seed', 0)]:
+        for name, least in [('boardsize', 1), ('width', 1), ('depth', 0), ('n_envs', 1),
+                            ('buffer_len', 1), ('batch_size', 1), ('n_nodes', 1), ('seed', 0)]:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, Integral) or not least <= value < 2**63:
                 raise BadConfig(f'{name} {value!r}: choose a whole number of at least {least}')
+            object.__setattr__(self, name, int(value))
         for name in ('lr', 'c_puct', 'dirichlet_alpha'):
             value = getattr(self, name)
             if not 0 < value < float('inf'):

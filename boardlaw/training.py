@@ -59,7 +59,7 @@ def train(boardsize=None, width=None, depth=None, *, n_envs=None, buffer_len=Non
         boardsize, width, depth: the board and the network. Needed unless `resume` is given.
         n_envs, buffer_len, batch_size, lr, n_nodes, c_puct, rule, noise_eps, dirichlet_alpha, seed:
             see :class:`boardlaw.selfplay.Config`, which has the defaults. By default `n_envs` is
-            1024 on a CPU and the paper's 32768 on a GPU.
+            512 on a CPU and the paper's 32768 on a GPU.
         minutes, samples, flops: where to stop, whichever comes first: at this many minutes of
             training, samples (positions searched) or FLOPs, counted from the beginning of the run.
             Without any the run stops as the paper's did, after its last snapshot or at
@@ -81,8 +81,8 @@ def train(boardsize=None, width=None, depth=None, *, n_envs=None, buffer_len=Non
         RuntimeError: another process is training this run.
         OSError: the disk is full or read-only; the last savepoint stands.
     """
-    device = _device(device)
     given = {k: v for k, v in locals().items() if v is not None and k in _SETTINGS}
+    device = _device(device)
     limits = {k: v for k, v in [('minutes', minutes), ('samples', samples), ('flops', flops)]
               if v is not None}
     _check(limits, snapshots, save_seconds)
@@ -90,7 +90,7 @@ def train(boardsize=None, width=None, depth=None, *, n_envs=None, buffer_len=Non
         if missing := {'boardsize', 'width', 'depth'} - given.keys():
             raise BadConfig(f'to train a new agent, give {", ".join(sorted(missing))}; to go on '
                             'with an old one, give resume')
-        config = Config(**{'n_envs': 1024 if device.type == 'cpu' else 32768} | given)
+        config = Config(**{'n_envs': 512 if device.type == 'cpu' else 32768} | given)
         extra = {} if snapshots is None else {'snapshots': [float(x) for x in snapshots]}
         run = runs.new_run(description or f'bee/{config.boardsize}',
                            config.params() | {'limits': limits} | extra)
@@ -124,7 +124,9 @@ class _Run:
         try:
             offsets = self._load(storage.load_latest(run))
             log.info('Resuming at %d samples', self.trainer.n_samples)
-        except NotFound:
+        except NotFound:   # it is new, or was killed before its first savepoint
+            if storage.LATEST in runs.info(run)['_files']:
+                raise
             log.info('Starting')
         stats.truncate(run, offsets, WRITER)
         self.n_snapshots = int(np.searchsorted(self.flops, self.trainer.n_flops, side='right'))
@@ -209,6 +211,11 @@ class _Run:
 
     def report(self, measured):
         """Writes a row of statistics on the learner steps since the last.
+
+        Beside what :mod:`boardlaw.learning` measures: `count.*`, how many games ended (traj),
+        steps of all games (inputs, chunks), samples, simulations (n_nodes - 1 a sample) and learner
+        steps there were; and the rates of these, where sample-rate.actor is of positions searched
+        and sample-rate.learner of positions learnt from.
 
         Args:
             measured: what the Trainer measured in the newest step, if it did.

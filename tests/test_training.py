@@ -104,7 +104,7 @@ def test_an_architecture_is_needed():
 
 
 def test_a_config_goes_through_a_runs_params():
-    config = Config(5, 16, 4, rule='2021', lr=3e-4)
+    config = Config(np.int64(5), 16, 4, rule='2021', lr=3e-4)
     params = json.loads(json.dumps(config.params()))
     assert Config.from_params(params) == config
     # What the runs of 2021 have, under the names that they have.
@@ -368,7 +368,7 @@ def failing_after(n_steps):
     return fails
 
 
-@pytest.mark.parametrize('n_steps', [0, 5, 12, 19, 20, 21, 150])
+@pytest.mark.parametrize('n_steps', [0, 12, 20, 150])
 def test_a_run_that_failed_goes_on_as_if_it_had_not(n_steps, straight, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(Trainer, 'advance', failing_after(n_steps))
@@ -414,14 +414,14 @@ def train_in(output, settings):
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs a system that forks')
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not(output):
-    settings = SMALL | {'samples': 40_000, 'save_seconds': 0}
+    settings = SMALL | {'samples': 15_000, 'save_seconds': 0}
     straight = training.train(**settings)
     # A server that has imported everything forks each process, which saves seconds at each start.
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['boardlaw.training', 'torch._dynamo'])
     moments, kills = random.Random(0), 0
     with pavlov.use_root(output / 'killed'):
-        while kills < 5:
+        while kills < 3:
             before = savepoint()
             process = context.Process(target=train_in, args=(output / 'killed', settings))
             process.start()
@@ -431,7 +431,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(output):
             process.join()
             assert process.exitcode == -signal.SIGKILL
             kills += 1
-            assert storage.load_latest(-1)['n_samples'] < 40_000
+            assert storage.load_latest(-1)['n_samples'] < 15_000
             settings = dict(resume=-1, save_seconds=0, progress=False)
         assert len(runs.names()) == 1
         killed = result(training.train(**settings))
@@ -470,6 +470,14 @@ def test_runs_that_cannot_be_resumed(output):
     (output / 'pavlov').symlink_to(FIXTURES / 'pavlov')
     with pytest.raises(BadConfig, match='not trained by this package'):
         training.train(resume=-1)
+
+
+def test_a_run_without_its_savepoint_is_not_begun_anew():
+    run = training.train(**SMALL, samples=500)
+    (runs.path(run) / 'storage.latest.pkl').unlink()    # as after an incomplete download
+    with pytest.raises(pavlov.NotFound, match='download'):
+        training.train(resume=run, progress=False)
+    assert len(stats.array(run, 'loss.value')) > 0
 
 
 def test_no_such_run():
@@ -547,6 +555,11 @@ def test_mistakes_end_in_one_line(arguments, message, capsys):
         main.main(arguments)
     assert end.value.code not in (0, None)
     assert message in f'{end.value.code} {capsys.readouterr().err}'
+
+
+def test_debug_shows_where_an_error_came_from():
+    with pytest.raises(BadConfig):
+        main.main(['--debug', 'train'])
 
 
 def test_help_names_every_setting(capsys):
