@@ -1,9 +1,12 @@
 """Which database is in use, and how it is opened."""
+import contextlib
 import os
+import re
 import sqlite3
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -68,7 +71,7 @@ def engine():
         return _opened(_read_only(path_2021(fetch=True)), os.getpid())
     if '://' in name:
         return _opened(name, os.getpid())
-    if not Path(name).exists():
+    if not Path(name).is_file():
         raise BadDatabase(f'there is no database at "{name}": give the path of one, or make it '
                           'with boardlaw.sql.create')
     return _opened(_sqlite(Path(name)), os.getpid())
@@ -93,7 +96,8 @@ def check(path):
         connection = sqlite3.connect(f'{Path(path).absolute().as_uri()}?mode=ro', uri=True)
         try:
             [[verdict], *_] = connection.execute('pragma integrity_check').fetchall()
-            names = {n for n, in connection.execute('select name from sqlite_master')}
+            names = {n for n, in connection.execute(
+                "select name from sqlite_master where type = 'table'")}
         finally:
             connection.close()
     except sqlite3.Error as e:
@@ -108,16 +112,21 @@ def check(path):
 def create(where):
     """Makes the tables that are missing in an SQLite file or at an SQLAlchemy URL; returns it."""
     where = str(where)
+    if where in ('replica', '2021'):
+        raise BadDatabase(f"'{where}' is not made here: give the path of a file or a URL")
     if '://' not in where:
         Path(where).parent.mkdir(parents=True, exist_ok=True)
     made = _opened(where if '://' in where else _sqlite(Path(where)), os.getpid())
-    if made.dialect.name == 'sqlite':
-        with made.connect() as connection:   # readers then wait for nobody; the file remembers it
-            connection.exec_driver_sql('pragma journal_mode = wal')
-    with made.begin() as connection:
-        tables.metadata.create_all(connection)
-        if 'agents_details' not in sa.inspect(connection).get_view_names():
-            connection.execute(sa.text(tables.VIEW))
+    with _clear_errors(made):
+        if made.dialect.name == 'sqlite':
+            with made.connect() as connection:   # readers then wait for nobody
+                connection.exec_driver_sql('pragma journal_mode = wal')
+        with made.begin() as connection:
+            if made.dialect.name == 'sqlite':    # several processes may be creating it
+                connection.exec_driver_sql('begin immediate')
+            tables.metadata.create_all(connection)
+            if 'agents_details' not in sa.inspect(connection).get_view_names():
+                connection.execute(sa.text(tables.VIEW))
     return where
 
 
@@ -129,15 +138,35 @@ def query(sql, **params):
         params: their values. They are bound, never pasted into the text.
     """
     sql = sa.text(sql) if isinstance(sql, str) else sql
-    with engine().connect() as connection:
-        return pd.read_sql_query(sql, connection, params=params)
+    used = engine()
+    with _clear_errors(used), used.connect() as connection:
+        found = connection.execute(sql, plain(params))
+        return pd.DataFrame.from_records([tuple(row) for row in found], columns=list(found.keys()),
+                                         coerce_float=True)
 
 
 def execute(sql, **params):
     """Runs a statement in a transaction of its own; returns the number of rows it touched."""
     sql = sa.text(sql) if isinstance(sql, str) else sql
-    with engine().begin() as connection:
-        return connection.execute(sql, params).rowcount
+    with begin() as connection:
+        return connection.execute(sql, plain(params)).rowcount
+
+
+@contextlib.contextmanager
+def begin():
+    """A connection that writes: what the block does arrives whole, or not at all if it raises."""
+    if target() in ('replica', '2021'):
+        raise BadDatabase(f"the database '{target()}' is only read: choose one of your own by "
+                          'boardlaw.sql.use(boardlaw.sql.create(path))')
+    used = engine()
+    with _clear_errors(used), used.begin() as connection:
+        yield connection
+
+
+def plain(values):
+    """The same dict with Python's own numbers: SQLite takes those of numpy for raw bytes."""
+    values = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+    return {k: None if v is pd.NA or v != v else v for k, v in values.items()}
 
 
 def _read_only(path):
@@ -148,13 +177,36 @@ def _read_only(path):
 
 
 def _sqlite(path):
-    return f'sqlite:///{path.absolute()}'
+    return sa.URL.create('sqlite', database=str(path.absolute()))
+
+
+@contextlib.contextmanager
+def _clear_errors(used):
+    """Says what to do about a file that is damaged or lacks tables."""
+    try:
+        yield
+    except sa.exc.DBAPIError as e:
+        said = str(e.orig).strip()
+        if re.search('no such table|relation .* does not exist', said):
+            raise BadDatabase(f'{used.url} lacks a table ({said}): boardlaw.sql.create adds those '
+                              'that are missing') from e
+        if re.search('malformed|not a database|unable to open|disk I/O error', said):
+            raise BadDatabase(f'{used.url} is not a whole SQLite database ({said}): '
+                              'delete it, and make or download it again') from e
+        raise
 
 
 @cache
 def _opened(url, pid):
     # Keyed on the process: connections must not be shared with a forked child.
-    made = sa.create_engine(url)
+    try:
+        made = sa.create_engine(url)
+    except sa.exc.ArgumentError as e:
+        raise BadDatabase(f'the URL of the database cannot be used: {e}') from e
+    except ImportError as e:
+        raise BadDatabase(f'the URL of the database needs a driver ({e}): for Postgres, pip '
+                          'install "psycopg[binary]" and begin it with '
+                          'postgresql+psycopg://') from e
     if made.dialect.name == 'sqlite':
         sa.event.listen(made, 'connect', _prepare)
     return made

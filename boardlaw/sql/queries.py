@@ -4,8 +4,7 @@ import sqlalchemy as sa
 from . import tables
 from .database import query
 
-_details = sa.table('agents_details', *[sa.column(name) for name in (
-    'id', 'boardsize', 'description', 'test_nodes')])
+_details = tables.agents_details.subquery('details')
 
 
 def agent_query():
@@ -16,7 +15,7 @@ def agent_query():
     compute of one move on the paper's scale: test_nodes * train_flops / samples, which already
     holds the nodes of training.
     """
-    found = query('select * from agents_details order by id').set_index('id')
+    found = query(sa.select(_details).order_by(_details.c.id)).set_index('id')
     return found.assign(test_flops=found.test_nodes*found.train_flops/found.samples)
 
 
@@ -32,7 +31,7 @@ def trial_query(boardsize, desc='%', test_nodes=None):
     Columns: black_agent, white_agent, black_wins, white_wins, moves, times. A pair has many rows;
     the paper keeps, of each ordered pair, the first with at least 512 games.
     """
-    black, white = _details.alias('black'), _details.alias('white')
+    black, white = (tables.agents_details.subquery(name) for name in ('black', 'white'))
     found = (sa.select(tables.trials)
              .join(black, tables.trials.c.black_agent == black.c.id)
              .join(white, tables.trials.c.white_agent == white.c.id)

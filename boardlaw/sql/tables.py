@@ -5,6 +5,7 @@ list.
 """
 import pandas as pd
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    select,
 )
 
 metadata = MetaData()
@@ -83,7 +85,7 @@ run_details = Table(
     'run_details', metadata,
     Column('run', ForeignKey('runs.run'), primary_key=True, comment='the run'),
     Column('params', Text, comment='all its settings, as JSON'),
-    Column('seed', Integer, comment='seed of all its random numbers'),
+    Column('seed', BigInteger, comment='seed of all its random numbers'),
     Column('version', Text, comment='version or commit of boardlaw that trained it'),
     Column('machine', Text, comment='kind of machine, without its name'),
     Column('seconds', Float, comment='wall time of the training'),
@@ -93,29 +95,38 @@ run_details = Table(
 trial_details = Table(
     'trial_details', metadata,
     Column('trial', ForeignKey('trials.id'), primary_key=True, comment='the row of trials'),
-    Column('seed', Integer, comment='seed of the games'),
+    Column('seed', BigInteger, comment='seed of the games'),
     Column('rule', Text, comment="rules of lambda that the two searched by, 'black/white'"),
     Column('noise_eps', Float, comment='share of Dirichlet noise at the root, 0 in evaluation'),
     Column('sampled', Integer, comment='1 if moves were sampled from the policy, 0 if argmax'),
     comment='how the games of a row were played (not in 2021)')
 
-#: The view that joins an agent with its snapshot and run, by its definition of 2021.
-VIEW = '''
-create view agents_details as
-select agents.id, agents.nodes as test_nodes, agents.c as test_c, snaps.id as snap_id,
-       snaps.samples, snaps.flops as train_flops, snaps.idx, runs.run, runs.description,
-       runs.boardsize, runs.width, runs.depth, runs.nodes as train_nodes
-from agents
-join snaps on agents.snap = snaps.id
-join runs on snaps.run = runs.run'''
+#: An agent with its snapshot and run, by the definition of 2021. A database has it as the view
+#: agents_details, for people; the queries here join the tables themselves, so that they neither
+#: need nor trust a view that comes with a file.
+agents_details = select(
+    agents.c.id, agents.c.nodes.label('test_nodes'), agents.c.c.label('test_c'),
+    snaps.c.id.label('snap_id'), snaps.c.samples, snaps.c.flops.label('train_flops'), snaps.c.idx,
+    runs.c.run, runs.c.description, runs.c.boardsize, runs.c.width, runs.c.depth,
+    runs.c.nodes.label('train_nodes'),
+).select_from(agents.join(snaps, agents.c.snap == snaps.c.id).join(runs, snaps.c.run == runs.c.run))
+
+VIEW = f'create view agents_details as {agents_details}'
 
 #: The tables that a database has to have to be read here.
 NEEDED = {table.name for table in (runs, snaps, agents, trials)}
 
 
 def schema():
-    """Every table and field with its type and meaning: a DataFrame, one row a field."""
+    """Every table and field with its type and meaning: a DataFrame, one row a field.
+
+    The view agents_details comes last. What a whole table is for is the comment of
+    ``tables.metadata.tables[name]``.
+    """
     rows = [(table.name, column.name, str(column.type).lower(), column.comment)
             for table in metadata.sorted_tables for column in table.columns]
+    for field in agents_details.selected_columns:
+        column = getattr(field, 'element', field)    # a label's is the column under it
+        rows.append(('agents_details', field.name, str(column.type).lower(), column.comment))
     return pd.DataFrame(rows, columns=['table', 'field', 'type', 'meaning']).set_index(
         ['table', 'field'])

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from . import tables
-from .database import engine
+from .database import begin, plain
 
 
 def add_run(run, description, boardsize, width, depth, nodes, details=None):
@@ -18,12 +18,13 @@ def add_run(run, description, boardsize, width, depth, nodes, details=None):
     _get_or_add(tables.runs, {'run': run}, description=description, boardsize=int(boardsize),
                 width=int(width), depth=int(depth), nodes=int(nodes))
     if details:
+        _refuse_unknown(tables.run_details, details, _fields(tables.run_details, 'run'))
         details = {k: json.dumps(v, sort_keys=True) if isinstance(v, dict) else v
                    for k, v in details.items()}
         _get_or_add(tables.run_details, {'run': run})
-        with engine().begin() as connection:
+        with begin() as connection:
             connection.execute(sa.update(tables.run_details)
-                               .where(tables.run_details.c.run == run).values(**details))
+                               .where(tables.run_details.c.run == run).values(**plain(details)))
     return run
 
 
@@ -64,15 +65,14 @@ def save_noise_scales(rows):
 
 def _save(table, rows, details=None):
     rows = rows.to_dict('records') if hasattr(rows, 'to_dict') else list(rows)
-    fields = {c.name for c in table.columns} - {'id'}
-    extra = ({c.name for c in details.columns} - {'trial'}) if details is not None else set()
+    known = _fields(table, 'id')
+    extra = set() if details is None else _fields(details, 'trial')
+    for row in rows:
+        _refuse_unknown(table, row, known | extra)
     ids = []
-    with engine().begin() as connection:
-        for row in rows:
-            if unknown := row.keys() - fields - extra:
-                raise ValueError(f'{table.name} has no field {sorted(unknown)}; it has '
-                                 f'{sorted(fields | extra)}')
-            values = {k: row[k] for k in fields & row.keys()}
+    with begin() as connection:
+        for row in map(plain, rows):
+            values = {k: row[k] for k in known & row.keys()}
             [new] = connection.execute(sa.insert(table).values(**values)).inserted_primary_key
             ids.append(int(new))
             if given := {k: row[k] for k in extra & row.keys() if row[k] is not None}:
@@ -80,22 +80,31 @@ def _save(table, rows, details=None):
     return ids
 
 
+def _fields(table, key):
+    return {c.name for c in table.columns} - {key}
+
+
+def _refuse_unknown(table, row, known):
+    if unknown := row.keys() - known:
+        raise ValueError(f'{table.name} has no field {sorted(unknown)}; it has {sorted(known)}')
+
+
 def _get_or_add(table, key, **values):
     """The primary key of the row with these ``key`` fields, which is added if there is none.
 
-    Two processes may try at once: the database lets one in, and the other finds its row.
+    Two processes may try at once. One statement both looks and adds, so SQLite lets one in, also
+    where a file of 2021 has no constraint that would stop the other; elsewhere the constraint does.
     """
     [primary] = table.primary_key.columns
-    find = sa.select(primary).where(*[table.c[k] == v for k, v in key.items()])
-    for _ in range(3):
-        with engine().connect() as connection:
-            found = connection.execute(find).scalar()
-        if found is not None:
-            return found
+    found = sa.select(primary).where(*[table.c[k] == v for k, v in key.items()])
+    new = [sa.literal(v, table.c[k].type).label(k) for k, v in (key | values).items()]
+    add = sa.insert(table).from_select([*key, *values],
+                                       sa.select(*new).where(~sa.exists(found)))
+    for attempt in (1, 2):
         try:
-            with engine().begin() as connection:
-                added = connection.execute(sa.insert(table).values(**key, **values))
-                return added.inserted_primary_key[0]
-        except IntegrityError as e:
-            error = e
-    raise error
+            with begin() as connection:
+                connection.execute(add)
+                return connection.execute(found).scalar()
+        except IntegrityError:  # another was quicker; or what the row refers to is not there
+            if attempt == 2:
+                raise
