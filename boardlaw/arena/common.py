@@ -31,7 +31,8 @@ def agent(run=-1, snapshot=None, device='cpu', n_nodes=None, c_puct=None, rule=N
     Raises:
         boardlaw.pavlov.NotFound: there is no such run or snapshot here.
         boardlaw.pavlov.CorruptFile: the file is not a whole saved state.
-        ValueError: the weights are not those of a network for the run's board.
+        ValueError: the weights are not those of a network for the run's board, or there is no such
+            rule.
     """
     run = runs.resolve(run)
     params = runs.info(run)['params']
@@ -54,6 +55,8 @@ def agent(run=-1, snapshot=None, device='cpu', n_nodes=None, c_puct=None, rule=N
         if 'rule' not in params:
             warnings.warn(f'{where} names no rule for lambda, so it is of 2021 and plays by rule '
                           "'2021'; pass rule= to choose", Rule2021, stacklevel=2)
+    if rule not in C_PUCT:
+        raise ValueError(f'rule {rule!r}: choose one of {", ".join(map(repr, C_PUCT))}')
     if c_puct is None and rule == trained and stored['c_puct'] is not None:
         c_puct = float(stored['c_puct'])
     if n_nodes is None:

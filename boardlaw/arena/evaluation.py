@@ -41,7 +41,7 @@ def load(ids, device='cpu'):
     """The agents with these ids of the database in use, their runs being here: {id: agent}."""
     known = sql.agent_query()
     if missing := set(ids) - set(known.index):
-        raise LookupError(f'the database "{sql.target()}" has no agents {sorted(missing)}')
+        raise LookupError(f'{sql.engine().url} has no agents {sorted(missing)}')
     return {i: common.agent(row.run, row.idx, device, n_nodes=int(row.test_nodes),
                             c_puct=row.test_c)
             for i, row in known.loc[list(ids)].iterrows()}
@@ -60,9 +60,15 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True):
 
     Returns:
         How many games were played.
+
+    Raises:
+        ValueError: a pair plays on different boards.
     """
     agents = agents if isinstance(agents, dict) else load(agents)
     pairs = list(itertools.combinations(agents, 2) if pairs is None else pairs)
+    if mixed := [(a, b) for a, b in pairs if _boardsize(agents[a]) != _boardsize(agents[b])]:
+        raise ValueError(f'agents {mixed[0]} play on boards of different size: evaluate those of '
+                         'each board apart')
     orders = [order for a, b in pairs for order in ((a, b), (b, a))]
     played = sql.query('select black_agent, white_agent, sum(black_wins + white_wins) as games '
                        'from trials group by black_agent, white_agent')

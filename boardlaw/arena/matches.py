@@ -58,9 +58,15 @@ def play(black, white, n_games, boardsize, seed=0, device='cpu', world=None):
 
     Returns:
         A :class:`Result`.
+
+    Raises:
+        ValueError: the positions of `world` differ in whose turn it is.
     """
     began = time.perf_counter()
     world = Hex.initial(n_games, boardsize, device) if world is None else world
+    if world.n_envs and (world.seats != world.seats[0]).any():
+        raise ValueError('the starting positions must all have the same side to move: play those '
+                         'of Black and those of White apart')
     games = np.arange(world.n_envs)
     wins, moves, move = np.zeros(2, np.int64), 0, 0
     while len(games):
