@@ -318,7 +318,7 @@ def test_a_hostile_file_reaches_nothing_outside_itself(original, tmp_path):
 @pytest.fixture
 def server(monkeypatch):
     with FileServer({NAME: FIXTURE.read_bytes()}) as server:
-        monkeypatch.setattr(database, 'URL_2021', f'{server.url}/{NAME}')
+        monkeypatch.setenv('BOARDLAW_B2_URL', f'{server.url}/')
         monkeypatch.setattr(time, 'sleep', lambda seconds: None)
         with sql.use('2021'):
             yield server
@@ -368,6 +368,14 @@ def test_what_is_not_whole_never_arrives(server, content):
     assert len(sql.agent_query()) == 26
 
 
+def test_the_address_of_2021(monkeypatch):
+    asked = []
+    monkeypatch.delenv('BOARDLAW_B2_URL', raising=False)
+    monkeypatch.setattr(download, 'fetch', lambda url, path, **kwargs: asked.append(url))
+    sql.path_2021(fetch=True)
+    assert asked == [f'https://f002.backblazeb2.com/file/boardlaw/{NAME}']
+
+
 def test_another_sqlite_file_never_arrives(server, tmp_path):
     other = tmp_path / 'other.sqlite'
     with contextlib.closing(sqlite3.connect(other)) as c:
@@ -384,7 +392,7 @@ def test_without_the_file_or_a_network_it_says_what_to_do(server, monkeypatch):
     server.files.clear()
     with pytest.raises(download.NotFound, match=f'does not exist.*{todo}'):
         sql.agent_query()
-    monkeypatch.setattr(database, 'URL_2021', f'http://127.0.0.1:1/{NAME}')
+    monkeypatch.setenv('BOARDLAW_B2_URL', 'http://127.0.0.1:1')
     with pytest.raises(download.Unreachable, match=f'check the network.*{todo}') as e:
         sql.agent_query()
     assert '\n' not in str(e.value)

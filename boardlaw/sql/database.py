@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from .. import download, pavlov
+from .. import backup, download, pavlov
 from . import tables
 
-#: Where the database of 2021 is published: SQLite, about 70 MB.
-URL_2021 = ('https://f002.backblazeb2.com/file/boardlaw/'
-            'output/experiments/eval/database.sql')
+#: Where in the bucket of 2021 its database is: SQLite, about 70 MB.
+PATH_2021 = 'output/experiments/eval/database.sql'
 
 #: The database that this package ships, made from runs of its own.
 REPLICA = Path(__file__).parents[1] / 'data' / 'replica.sqlite'
@@ -78,14 +77,19 @@ def engine():
 
 
 def path_2021(fetch=False):
-    """Where the database of 2021 lies once it is downloaded, which ``fetch`` does if need be."""
+    """Where the database of 2021 lies once it is downloaded, which ``fetch`` does if need be.
+
+    It comes from the public bucket, or from a mirror whose address BOARDLAW_B2_URL holds.
+    """
     path = pavlov.root()/'experiments'/'eval'/'database.sql'
     if fetch and not path.exists():
+        base = os.environ.get('BOARDLAW_B2_URL') or backup.BASE_URL
+        url = f'{base.rstrip("/")}/{PATH_2021}'
         try:
-            download.fetch(URL_2021, path, validate=check)
+            download.fetch(url, path, validate=check)
         except download.DownloadError as e:
             raise type(e)(f'{e} The database of 2021 cannot be used without it: try again with a '
-                          f'network, put a copy of {URL_2021} at "{path}", or stay with '
+                          f'network, put a copy of {url} at "{path}", or stay with '
                           "boardlaw.sql.use('replica').") from e
     return path
 
