@@ -1,0 +1,482 @@
+"""Ratings against brute force, closed forms, an independent optimiser and players of known
+strength."""
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.optimize
+import scipy.sparse
+import scipy.sparse.linalg
+from scipy.special import expit
+
+from boardlaw import elos
+
+
+def play(rng, strengths, pairs, black=16, white=16, first_move=0.):
+    """Trials: each pair (i, j) plays `black` games with i as Black and `white` with i as White."""
+    pairs = np.array(pairs)
+    i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
+    n = np.repeat([black, white], len(pairs))
+    wins = rng.binomial(n, expit(strengths[i] - strengths[j] + first_move))
+    trials = pd.DataFrame({'black_agent': i, 'white_agent': j, 'black_wins': wins,
+                           'white_wins': n - wins})
+    return trials[n > 0]
+
+
+def everyone(n):
+    return list(itertools.combinations(range(n), 2))
+
+
+def few(rng, n, n_opponents):
+    """A random connected graph: a path through all, and random pairs."""
+    order = rng.permutation(n)
+    path = np.stack([order[:-1], order[1:]], 1)
+    more = rng.integers(0, n, (n * (n_opponents - 2) // 2, 2))
+    both = np.sort(np.concatenate([path, more[more[:, 0] != more[:, 1]]]), 1)
+    return np.unique(both, axis=0)
+
+
+def log_posterior(x, ws, gs):
+    """The definition, pair by pair: the games and one pseudo-win each way; and the mean's pull."""
+    total = -x.mean()**2 / 2
+    for i, j in itertools.permutations(range(len(x)), 2):
+        if gs[i, j] > 0:
+            total += (ws[i, j] + 1) * -np.logaddexp(0, x[j] - x[i])
+    return total
+
+
+def reference_solution(ws, gs):
+    """Maximises the definition with a general optimiser, from zero."""
+    ws, gs = np.asarray(ws), np.asarray(gs)
+    i, j = np.nonzero(gs)
+
+    def loss(x):
+        d = x[i] - x[j]
+        gradient = np.zeros_like(x)
+        np.add.at(gradient, i, (ws[i, j] + 1) * expit(-d))
+        np.add.at(gradient, j, -(ws[i, j] + 1) * expit(-d))
+        return (x.mean()**2 / 2 + (ws[i, j] + 1) @ np.logaddexp(0, -d),
+                x.mean() / len(x) - gradient)
+
+    found = scipy.optimize.minimize(loss, np.zeros(len(ws)), jac=True, method='L-BFGS-B',
+                                    options={'maxiter': 20000, 'maxfun': 50000, 'ftol': 1e-15,
+                                             'gtol': 1e-7, 'maxcor': 50})
+    assert np.abs(loss(found.x)[1]).max() < 1e-3
+    return found.x - found.x.max()
+
+
+def test_symmetrize_by_hand():
+    trials = pd.DataFrame(
+        [('a', 'b', 6, 2),   # a as Black: 3/4 ..
+         ('b', 'a', 1, 1),   # .. as White: 1/2, so 5/8 of 10 games
+         ('a', 'c', 3, 1),   # one colour order only
+         ('a', 'c', 0, 4),   # .. in two rows: 3/8 of 8
+         ('b', 'c', 0, 0)],  # no game is no game
+        columns=['black_agent', 'white_agent', 'black_wins', 'white_wins'])
+    ws, gs = elos.symmetrize(trials)
+    nan = np.nan
+    expected = [[nan, 6.25, 3], [3.75, nan, nan], [5, nan, nan]]
+    np.testing.assert_allclose(ws, expected)
+    np.testing.assert_array_equal(gs, [[0, 10, 8], [10, 0, 0], [8, 0, 0]])
+    assert list(ws.index) == list(ws.columns) == list(gs.index) == ['a', 'b', 'c']
+
+
+def test_symmetrize_by_brute_force():
+    rng = np.random.default_rng(0)
+    trials = pd.DataFrame({'black_agent': rng.integers(0, 12, 150) * 10,
+                           'white_agent': rng.integers(0, 12, 150) * 10,
+                           'black_wins': rng.integers(0, 9, 150) / 2,  # 2021 rows may hold floats
+                           'white_wins': rng.integers(0, 9, 150)})
+    ws, gs = elos.symmetrize(trials)
+    for i, j in itertools.permutations(sorted({*trials.black_agent, *trials.white_agent}), 2):
+        black = trials[(trials.black_agent == i) & (trials.white_agent == j)]
+        white = trials[(trials.black_agent == j) & (trials.white_agent == i)]
+        rates, games = [], 0
+        for own, other in [(black.black_wins.sum(), black.white_wins.sum()),
+                           (white.white_wins.sum(), white.black_wins.sum())]:
+            if own + other:
+                rates.append(own / (own + other))
+                games += own + other
+        assert gs.loc[i, j] == games
+        np.testing.assert_allclose(ws.loc[i, j], np.mean(rates) * games if rates else np.nan)
+
+
+def test_symmetrize_keeps_every_agent():
+    trials = pd.DataFrame({'black_agent': [1, 1], 'white_agent': [2, 3], 'black_wins': [3, 1],
+                           'white_wins': [1, 3]})
+    ws, gs = elos.symmetrize(trials)
+    assert list(ws.index) == [1, 2, 3]  # 1 never had White
+    assert elos.solve(ws, gs).idxmax() == 3
+    ws, gs = elos.symmetrize(trials, agents=[3, 1, 7])  # another order, one unknown, one left out
+    assert list(ws.columns) == [3, 1, 7]
+    np.testing.assert_array_equal(gs, [[0, 4, 0], [4, 0, 0], [0, 0, 0]])
+    assert ws.loc[7].isna().all() and ws.loc[3, 1] == 3
+    ws, gs = elos.symmetrize(trials[:0])
+    assert ws.shape == gs.shape == (0, 0) and elos.solve(ws, gs).empty
+
+
+def test_agent_against_itself_says_nothing():
+    trials = pd.DataFrame({'black_agent': [1, 1], 'white_agent': [1, 2], 'black_wins': [9, 3],
+                           'white_wins': [1, 1]})
+    ws, gs = elos.symmetrize(trials)
+    assert ws.loc[1, 1] == 5 and gs.loc[1, 1] == 10
+    pd.testing.assert_series_equal(elos.solve(ws, gs), elos.solve(*elos.symmetrize(trials[1:])))
+
+
+def test_unequal_colours_do_not_bias():
+    # Black wins three games in four, whoever it is: equal strength, however many games each way.
+    trials = pd.DataFrame({'black_agent': [1, 2], 'white_agent': [2, 1], 'black_wins': [300, 30],
+                           'white_wins': [100, 10]})
+    assert elos.solve(*elos.symmetrize(trials)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize('kind', ['dense', 'sparse', 'lopsided', 'separated', 'one game'])
+def test_solve_against_an_independent_solver(kind):
+    rng = np.random.default_rng(1)
+    n = 40
+    strengths = rng.normal(0, 1.5, n)
+    if kind == 'dense':
+        trials = play(rng, strengths, everyone(n))
+    elif kind == 'sparse':
+        trials = play(rng, strengths, few(rng, n, 4))
+    elif kind == 'lopsided':  # a ladder of certain results, and one who never wins
+        trials = play(rng, 30. * np.arange(n), few(rng, n, 5))
+    elif kind == 'separated':  # two groups of equals, one of which always beats the other
+        trials = play(rng, 40. * (np.arange(n) % 2), everyone(n), 100, 100)
+    else:
+        trials = play(rng, strengths, few(rng, n, 6), 1, 0)
+    ws, gs = elos.symmetrize(trials)
+    ours = elos.solve(ws, gs)
+    assert ours.max() == 0 and ours.name == 'elo'
+    np.testing.assert_allclose(ours * elos.to_elo, reference_solution(ws, gs) * elos.to_elo,
+                               atol=.05)
+
+
+def test_solution_is_a_maximum_of_the_definition():
+    rng = np.random.default_rng(2)
+    ws, gs = elos.symmetrize(play(rng, rng.normal(0, 1, 5), everyone(5)))
+    x = elos.solve(ws, gs).to_numpy()
+    x = x - x.mean()
+    best = log_posterior(x, ws.to_numpy(), gs.to_numpy())
+    for _ in range(50):
+        assert log_posterior(x + rng.normal(0, .01, 5), ws.to_numpy(), gs.to_numpy()) < best
+
+
+def sparse_reference(frame, n):
+    """Newton with sparse LU, one agent held at 0: the definition for thousands of agents."""
+    i, j, w, g = (frame[c].to_numpy() for c in ['agent', 'opponent', 'wins', 'games'])
+    x = np.zeros(n)
+    for _ in range(60):
+        p = expit(x[i] - x[j])
+        c, r = (g + 2) * p * (1 - p), w + 1 - (g + 2) * p
+        incidence = scipy.sparse.coo_array(
+            (np.repeat([1., -1.], len(i)), (np.tile(np.arange(len(i)), 2), np.concatenate([i, j]))),
+            shape=(len(i), n)).tocsc()[:, 1:]
+        hessian = (incidence.T @ scipy.sparse.diags_array(c) @ incidence).tocsc()
+        step = scipy.sparse.linalg.spsolve(hessian, incidence.T @ r)
+        x[1:] += np.clip(step, -2, 2)
+    assert np.abs(step).max() < 1e-10
+    return x - x.max()
+
+
+@pytest.mark.parametrize('kind', ['near', 'path'])
+def test_thousands_of_agents_who_met_their_neighbours(kind):
+    rng = np.random.default_rng(3)
+    n, reach = 3000, 5 if kind == 'near' else 1
+    strengths = np.linspace(0, 60, n)
+    pairs = [(i, i + k) for i in range(n) for k in range(1, reach + 1) if i + k < n]
+    labels = rng.permutation(n)  # the order must not matter
+    frame = elos.pairs(play(rng, strengths[np.argsort(labels)], labels[np.array(pairs)], 8, 8))
+    np.testing.assert_allclose(elos.solve(frame) * elos.to_elo,
+                               sparse_reference(frame, n) * elos.to_elo, atol=.05)
+
+
+def test_path_in_closed_form():
+    rng = np.random.default_rng(4)
+    n = 5000
+    wins = rng.integers(0, 21, n - 1)
+    frame = pd.DataFrame({'agent': range(n - 1), 'opponent': range(1, n), 'wins': wins,
+                          'games': 20})
+    expected = np.concatenate([[0], -np.cumsum(np.log((wins + 1) / (21 - wins)))])
+    np.testing.assert_allclose(elos.solve(frame), expected - expected.max(), atol=1e-6)
+
+
+def test_ten_thousand_agents_with_twenty_opponents():
+    rng = np.random.default_rng(5)
+    n = 10_000
+    frame = elos.pairs(play(rng, rng.normal(0, 1.5, n), few(rng, n, 20)))
+    x = elos.solve(frame).to_numpy()
+    # At the maximum, each agent's wins are those expected. The least Hessian eigenvalue of such a
+    # graph is far above 1 game, so 1e-4 games are less than 1e-4 nats.
+    i, j = frame['agent'].to_numpy(), frame['opponent'].to_numpy()
+    excess = frame['wins'] + 1 - (frame['games'] + 2) * expit(x[i] - x[j])
+    gradient = np.bincount(i, excess, n) - np.bincount(j, excess, n)
+    assert np.abs(gradient).max() < 1e-4
+
+
+def test_pairs_and_matrices_agree():
+    rng = np.random.default_rng(6)
+    trials = play(rng, rng.normal(0, 1, 12), few(rng, 12, 5), 20, 10)
+    frame = elos.pairs(trials)
+    ws, gs = elos.symmetrize(trials)
+    np.testing.assert_allclose(elos.solve(frame), elos.solve(ws, gs))
+    np.testing.assert_allclose(frame.wins, [ws.loc[a, b] for a, b in
+                                            zip(frame.agent, frame.opponent)])
+    # The frame may be in any order, and name a pair's agents in either.
+    swapped = frame.assign(
+        agent=frame.opponent, opponent=frame.agent, wins=frame.games - frame.wins,
+        black_wins=frame.white_games - frame.white_wins, black_games=frame.white_games,
+        white_wins=frame.black_games - frame.black_wins, white_games=frame.black_games)
+    mixed = pd.concat([frame[::2], swapped[1::2]])
+    pd.testing.assert_frame_equal(elos.intervals(mixed), elos.intervals(frame), atol=1e-9)
+
+
+def test_islands():
+    rng = np.random.default_rng(7)
+    strengths = rng.normal(0, 1, 9)
+    trials = play(rng, strengths, [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (4, 6)])
+    ws, gs = elos.symmetrize(trials, agents=range(9))
+    with pytest.raises(elos.Disconnected, match=r'4 islands.*\[0, 1, 2, 3\]; \[4, 5, 6\]; \[7\]'
+                       ) as error:
+        elos.solve(ws, gs)
+    assert error.value.islands == [[0, 1, 2, 3], [4, 5, 6], [7], [8]]
+    each = elos.solve(ws, gs, islands='each')
+    for part in ([0, 1, 2, 3], [4, 5, 6]):
+        alone = elos.symmetrize(trials, agents=part)
+        np.testing.assert_allclose(each[part], elos.solve(*alone))
+        np.testing.assert_allclose(each[part] * elos.to_elo,
+                                   reference_solution(*alone) * elos.to_elo, atol=.05)
+    assert each[[7, 8]].isna().all()  # no game, no rating
+    assert elos.find_islands(ws, gs).tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 3]
+
+    mean, cov = elos.posterior(ws, gs, islands='each')
+    assert cov.loc[0, 1] >= 0 and np.isnan(cov.loc[0, 4]) and np.isnan(cov.loc[7, 7])
+    iv = elos.intervals(ws, gs, islands='each')
+    pd.testing.assert_frame_equal(
+        iv.loc[[4, 5, 6]], elos.intervals(*elos.symmetrize(trials, agents=[4, 5, 6])), atol=1e-6)
+    with pytest.raises(elos.Disconnected):
+        elos.intervals(ws, gs)
+
+
+def test_posterior_of_two_agents_in_closed_form():
+    for wins, games in [(13, 20), (0, 20), (64, 64)]:
+        frame = pd.DataFrame({'agent': [1], 'opponent': [2], 'wins': [wins], 'games': [games]})
+        mean, cov = elos.posterior(frame, reference=2)
+        np.testing.assert_allclose(mean[1], np.log((wins + .5) / (games - wins + .5)), rtol=1e-6)
+        np.testing.assert_allclose(cov.loc[1, 1], 1 / (wins + .5) + 1 / (games - wins + .5),
+                                   rtol=1e-3)
+        assert mean[2] == cov.loc[2, 2] == cov.loc[1, 2] == 0
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_posterior_is_the_mode_under_jeffreys_prior(seed):
+    rng = np.random.default_rng(seed)
+    ws, gs = elos.symmetrize(play(rng, rng.normal(0, 2, 5), few(rng, 5, 4), 4, 4))
+    w, g = np.nan_to_num(ws.to_numpy()), gs.to_numpy()
+
+    def information(x):
+        """Of the games alone, agent 0 held at 0."""
+        p = expit(x[:, None] - x)
+        matrix = -g * p * (1 - p)
+        np.fill_diagonal(matrix, -matrix.sum(1))
+        return matrix[1:, 1:]
+
+    def loss(free):
+        x = np.concatenate([[0.], free])
+        return -((w * -np.logaddexp(0, x - x[:, None])).sum()
+                 + np.linalg.slogdet(information(x))[1] / 2)
+
+    exact = scipy.optimize.minimize(loss, np.zeros(4), method='Nelder-Mead',
+                                    options={'maxiter': 10_000, 'xatol': 1e-6, 'fatol': 1e-9})
+    mean, cov = elos.posterior(ws, gs, reference=0)
+    std = np.sqrt(np.diag(cov))[1:]
+    assert (np.abs(mean[1:] - exact.x) < .15 * std).all()
+    # The pseudo-games make the posterior a little narrower than the games alone.
+    alone = np.sqrt(np.diag(np.linalg.inv(information(mean.to_numpy()))))
+    assert (std < 1.02 * alone).all() and (std > .6 * alone).all()
+
+
+def test_reference_changes_the_gauge_only():
+    rng = np.random.default_rng(9)
+    ws, gs = elos.symmetrize(play(rng, rng.normal(0, 1, 10), everyone(10)))
+    m, c = elos.posterior(ws, gs, reference=3)
+    n, d = elos.posterior(ws, gs)
+    best = n.idxmax()
+    np.testing.assert_allclose(n, m - m[best], atol=1e-9)
+    np.testing.assert_allclose(d, c - c.loc[best] - c[[best]].to_numpy() + c.loc[best, best],
+                               atol=1e-9)
+    assert (np.linalg.eigvalsh(c) > -1e-12).all()
+    iv = elos.intervals(ws, gs, reference=3)
+    assert (iv.loc[3] == 0).all()
+    narrow = elos.intervals(ws, gs, reference=3, level=.5)
+    assert (narrow.drop(3).lower > iv.drop(3).lower).all()
+    np.testing.assert_allclose(iv['upper'] - iv['lower'], 2 * 1.959964 * iv['std'], rtol=1e-6)
+    with pytest.raises(ValueError, match='77'):
+        elos.posterior(ws, gs, reference=77)
+
+
+def ladder(n, span):
+    return lambda rng: np.linspace(0, span, n)
+
+
+def plateau(rng):
+    """As at the end of training: half of the agents nearly the same at the top."""
+    return np.minimum(rng.uniform(-6, 6, 30), rng.normal(0, .05, 30))
+
+
+@pytest.mark.parametrize('strengths, opponents, games, form, reference', [
+    (lambda rng: rng.normal(0, 1.5, 20), None, (16, 16), 'matrices', 'best'),
+    (lambda rng: rng.uniform(0, 1, 20), None, (4, 4), 'pairs', 'best'),
+    (ladder(30, 10), None, (4, 4), 'matrices', 'named'),
+    (lambda rng: rng.uniform(0, 4, 40), 3, (16, 16), 'pairs', 'best'),
+    (lambda rng: rng.uniform(0, 4, 40), 4, (16, 16), 'matrices', 'named'),
+    (lambda rng: rng.normal(0, 1, 20), None, (48, 16), 'pairs', 'named'),
+    (plateau, None, (16, 16), 'pairs', 'best'),
+])
+def test_intervals_cover(strengths, opponents, games, form, reference):
+    """95 % intervals of the differences from the reference hold the truth in 92 to 98 %."""
+    rng = np.random.default_rng(10)
+    rates = []
+    for _ in range(200 if opponents is None else 100):
+        truth = strengths(rng)
+        n = len(truth)
+        trials = play(rng, truth, everyone(n) if opponents is None else few(rng, n, opponents),
+                      *games)
+        known = None if reference == 'best' else int(truth.argmax())
+        data = (elos.pairs(trials),) if form == 'pairs' else elos.symmetrize(trials)
+        iv = elos.intervals(*data, reference=known)
+        ref = iv['std'].argmin()
+        assert known in (None, ref)
+        difference = np.delete(truth - truth[ref], ref)
+        iv = iv.drop(ref)
+        rates.append(((iv.lower < difference) & (difference < iv.upper)).mean())
+    coverage, error = np.mean(rates), np.std(rates) / np.sqrt(len(rates))
+    print(f'coverage {coverage:.3f} +- {1.96 * error:.3f}')
+    assert error < .0125
+    assert .92 <= coverage <= .98
+
+
+def test_pseudo_wins_would_not_cover():
+    """Why the posterior does not have the paper's prior: it shrinks a wide scale."""
+    rng = np.random.default_rng(11)
+    truth = np.linspace(0, 10, 30)
+    errors = []
+    for _ in range(20):
+        ws, gs = elos.symmetrize(play(rng, truth, everyone(30), 4, 4))
+        iv = elos.intervals(ws, gs, reference=29)
+        solved = elos.solve(ws, gs)
+        errors.append([(solved[0] - solved[29] + 10) / iv['std'][0],
+                       (iv['elo'][0] + 10) / iv['std'][0]])
+    paper, ours = np.mean(errors, 0)
+    assert paper > 2 and abs(ours) < .7  # in standard errors
+
+
+def test_spread_follows_the_colours():
+    rng = np.random.default_rng(12)
+    truth = rng.normal(0, .7, 15)
+    std = {}
+    for first_move in (0., 3.):
+        trials = play(rng, truth, everyone(15), 32, 32, first_move)
+        std[first_move] = (elos.intervals(elos.pairs(trials))['std'].mean(),
+                           elos.intervals(*elos.symmetrize(trials))['std'].mean())
+    # Without an advantage a game is a coin toss; with a large one the first move decides most.
+    np.testing.assert_allclose(*std[0.], rtol=.05)
+    assert std[3.][0] < .75 * std[3.][1]
+    # The same number of games is worth less when one colour has few of them.
+    even = elos.intervals(elos.pairs(play(rng, truth, everyone(15), 32, 32)))['std'].mean()
+    odd = elos.intervals(elos.pairs(play(rng, truth, everyone(15), 60, 4)))['std'].mean()
+    assert 1.6 < odd / even < 2.6  # sqrt((1/60 + 1/4)/(2/32)) = 2.07
+
+
+def widest(trials, n, reference):
+    iv = elos.intervals(*elos.symmetrize(trials, range(n)), reference=reference)
+    return (iv['upper'] - iv['lower']).max()
+
+
+def test_suggestions_need_a_fifth_of_a_round_robin():
+    rng = np.random.default_rng(13)
+    n, best = 100, 99
+    # The strengths of the published 9x9 curves, by their quantiles.
+    truth = np.interp((np.arange(n) + .5) / n, [0, .1, .25, .5, .75, .9, 1],
+                      [-12.6, -11.9, -11.3, -10.5, -6.8, -2.8, -.1])
+    target = widest(play(rng, truth, everyone(n), 16, 16), n, best)
+    n_round_robin = 32 * len(everyone(n))
+
+    trials, n_games = play(rng, truth, [(0, 1)], 0, 0), 0
+    width = np.inf
+    while width > target:
+        todo = elos.suggest(*elos.symmetrize(trials, range(n)), n=50, games=16, reference=best)
+        for games, rows in todo.groupby('games'):
+            half = int(games) // 2
+            trials = pd.concat([trials, play(rng, truth, rows[['agent', 'opponent']], half, half)])
+        n_games += todo['games'].sum()
+        assert n_games <= n_round_robin / 5
+        if elos.find_islands(*elos.symmetrize(trials, range(n))).max() == 0:
+            width = widest(trials, n, best)
+    print(f'{n_games:.0f} games, a round robin {n_round_robin}')
+
+
+def test_suggestions_link_everyone_first():
+    none = pd.DataFrame(np.full((8, 8), np.nan)), pd.DataFrame(np.zeros((8, 8)))
+    todo = elos.suggest(*none, n=7)
+    joined = pd.DataFrame({'agent': todo.agent, 'opponent': todo.opponent, 'wins': 1, 'games': 2})
+    assert elos.find_islands(joined).tolist() == [0] * 8
+    with pytest.raises(ValueError, match='two agents'):
+        elos.suggest(*elos.symmetrize(pd.DataFrame(
+            columns=['black_agent', 'white_agent', 'black_wins', 'white_wins'])))
+
+
+def test_suggestion_goes_to_the_least_known():
+    rng = np.random.default_rng(14)
+    trials = play(rng, np.zeros(6), everyone(5), 500, 500)
+    trials = pd.concat([trials, play(rng, np.zeros(6), [(0, 5)], 4, 4)])
+    todo = elos.suggest(*elos.symmetrize(trials), n=1, games=10, reference=0)
+    assert 5 in todo[['agent', 'opponent']].to_numpy() and todo['games'].tolist() == [10]
+
+
+def test_scales_and_toy_model():
+    assert elos.winrate(0) == .5
+    np.testing.assert_allclose(elos.winrate(400 / elos.to_elo), 10 / 11)
+    d = np.linspace(-1000, 1000, 5)
+    np.testing.assert_allclose(elos.winrate(d / elos.to_elo), 1 / (1 + 10**(-d / 400)))
+    assert elos.toy_model(2) == 2 / 3
+    rng = np.random.default_rng(15)
+    for n, m in [(2, 1), (6, 3), (1, 5)]:
+        wins = (rng.random((20_000, n)).max(1) > rng.random((20_000, m)).max(1)).mean()
+        np.testing.assert_allclose(elos.toy_model(n / m), wins, atol=.014)  # 4 standard errors
+        np.testing.assert_allclose(elos.toy_model(n / m), elos.winrate(np.log(n / m)))
+
+
+def test_bad_input_is_named():
+    trials = pd.DataFrame({'black_agent': [1, 2], 'white_agent': [2, 3], 'black_wins': [3, 1],
+                           'white_wins': [1, 3]})
+    with pytest.raises(ValueError, match='white_wins not found'):
+        elos.symmetrize(trials.drop(columns='white_wins'))
+    with pytest.raises(ValueError, match='at least 0'):
+        elos.pairs(trials.assign(black_wins=[3, -1]))
+    with pytest.raises(ValueError, match='at least 0'):
+        elos.symmetrize(trials.assign(black_wins=[3, np.nan]))
+    with pytest.raises(ValueError, match='twice: 1'):
+        elos.symmetrize(trials, agents=[1, 1, 2])
+
+    ws, gs = elos.symmetrize(trials)
+    with pytest.raises(ValueError, match='agents 1 and 2 have wins'):
+        elos.solve(ws * 2, gs)
+    with pytest.raises(ValueError, match='agents 1 and 2 have wins'):
+        elos.solve(ws.replace(3, np.nan), gs)  # games without wins, as in 2021
+    with pytest.raises(ValueError, match='unequal'):
+        elos.solve(ws, gs + np.triu(np.ones((3, 3)), 1))
+    with pytest.raises(ValueError, match='same agents'):
+        elos.solve(ws, gs.iloc[::-1])
+    with pytest.raises(ValueError, match='square'):
+        elos.solve(ws.iloc[:2], gs)
+    with pytest.raises(ValueError, match="islands is 'error' or 'each'"):
+        elos.solve(ws, gs, islands='all')
+    with pytest.raises(ValueError, match='no column agent'):
+        elos.solve(ws)
+    frame = elos.pairs(trials)
+    with pytest.raises(ValueError, match='agents 1 and 2 occur twice'):
+        elos.solve(pd.concat([frame, frame[:1]]))
+    with pytest.raises(ValueError, match='more wins than games'):
+        elos.solve(frame.assign(wins=9))
