@@ -17,7 +17,6 @@ from .. import threads
 from ..hex import kernels as rules
 from ..hex.worlds import neighbours
 from . import kernels
-from .generic import results
 from .tree import allocate
 
 #: Networks at most this wide are evaluated inside the compiled pass.
@@ -237,7 +236,8 @@ def search(world, network, n_nodes, settings, keys, collect):
         collect: called as ``collect(games, tree)`` once the chunk ``games``, a slice, is finished.
 
     Returns:
-        The first game for which the network's output was nan or infinite, or -1.
+        A game for which the network's output was nan or infinite, the first of those that the
+        threads met; or -1.
     """
     net, size = weights(network), world.boardsize
     bits, seats = world._bits, world._seats
@@ -263,7 +263,8 @@ def search(world, network, n_nodes, settings, keys, collect):
             collect(games, tree)
         return -1
 
-    return max(threads.split(run, world.n_envs, 8 if inline else 32), default=-1)
+    bad = threads.split(run, world.n_envs, 8 if inline else 32)
+    return min((game for game in bad if game >= 0), default=-1)
 
 
 def _search_batched(tree, states, bits, seats, keys, n_nodes, settings, batched, boardsize):

@@ -73,8 +73,8 @@ def search(world, network, n_nodes, settings, keys):
     tree = allocate(n_envs, n_nodes, n_actions)
     _begin(tree, _numpy(world.seats))
     nodes, actions = np.empty(n_envs, np.int64), np.empty(n_envs, np.int64)
-    pool, size = [world], n_envs                    # every position met, and where nodes find theirs
-    place = np.zeros((n_envs, n_nodes), np.int64)
+    pool, size = [world], n_envs                    # every position met,
+    place = np.zeros((n_envs, n_nodes), np.int64)   # and where nodes find theirs
     games = place[:, 0] = np.arange(n_envs)
     leaves = world
     for simulation in range(1, n_nodes + 1):

@@ -4,8 +4,12 @@ The policy at a node is the regularised policy of Grill et al. (ICML 2020, arXiv
 
     pi_bar(a) = lambda pi(a) / (alpha - q(a)),    alpha such that the sum over a is 1,
 
-with q the mover's value mapped from [-1, 1] to [0, 1]. We solve for delta = alpha - max q, which
-keeps its relative precision in float32 however small lambda is.
+with q the mover's value mapped from [-1, 1] to [0, 1]. We solve for delta = (alpha - max q)/lambda,
+a number between the best action's prior and 1, in
+
+    pi_bar(a) = pi(a) / (delta + gap(a)),    gap(a) = (max q - q(a)) / lambda,
+
+so that float32 keeps its relative precision however small or large lambda is.
 """
 import math
 
@@ -26,7 +30,8 @@ UNVISITED = {'worst': WORST, 'parent': PARENT}
 # Sums may be reordered, so that they vectorise; nan and infinity keep their meaning.
 FAST = {'reassoc', 'contract', 'arcp', 'nsz'}
 F0, F1, HALF = np.float32(0), np.float32(1), np.float32(.5)
-TINY, LOWEST = np.float32(1e-30), np.float32(-3e38)
+TINY, LOWEST = np.float32(1e-36), np.float32(-3e38)
+FAINT = np.float32(-75)   # logits this far below the largest give a prior of 0, others above TINY
 SAMPLING, EXACT = np.float32(1e-3), np.float32(1e-6)   # tolerances of the sum of pi_bar
 BLOCK = 8   # terms summed together, a vector register's worth
 _NOISE = 1 << 32   # counters of the noise begin here, far above those of the simulations
@@ -35,16 +40,16 @@ _DEPTHS = 12       # bits of a counter that number the depth
 
 @njit(nogil=True)
 def scratch(n_nodes):
-    """Room for the terms of one node's policy: ids, and `[2, n]` shares and gaps."""
+    """Room for the terms of one node's policy: ids, and `[2, n]` priors (then shares) and gaps."""
     n = n_nodes + 1 + BLOCK
     return np.empty(n, np.int64), np.empty((2, n), np.float32)
 
 
 @njit(fastmath=FAST, error_model='numpy', forceinline=True)
 def solve(terms, k, delta, tolerance):
-    """Turns lambda pi (``terms[0, :k]``) into pi_bar, given the gaps max q - q (``terms[1, :k]``).
+    """Turns pi (``terms[0, :k]``) into pi_bar, given the gaps (``terms[1, :k]``).
 
-    Newton's method on 1/S(delta) - 1, where S(delta) = sum lambda pi / (delta + gap). 1/S is
+    Newton's method on 1/S(delta) - 1, where S(delta) = sum pi / (delta + gap). 1/S is
     concave and increasing, so wherever a step starts it ends at the solution or left of it, and
     from the left the steps rise to it without overshooting. They are exact where all gaps are
     equal; two or three suffice.
@@ -87,12 +92,12 @@ def solve(terms, k, delta, tolerance):
 
 
 @njit(error_model='numpy', nogil=True)
-def scale_2021(nodes, size):
-    """Rule '2021' stretches q so that the largest |q| in the tree becomes 1."""
+def largest_q(nodes, size):
+    """Rule '2021' stretches q so that the largest |q| in the tree, which this is, becomes 1."""
     largest = F0
     for i in range(size):
         largest = max(largest, abs(nodes[i].q))
-    return F1/largest if largest > 0 else F1
+    return largest if largest > 0 else F1
 
 
 @njit(fastmath=FAST, error_model='numpy', forceinline=True)
@@ -106,21 +111,22 @@ def policy(nodes, size, node, n_actions, c_puct, rule, unvisited, tolerance, ids
         k, the number of children, and the sum of the terms, 1 within ``tolerance``.
     """
     here = nodes[node]
-    sign = HALF*np.float32(1 - 2*here.seat)
+    worst = -F1
     if rule == RULE_2021:
         visits = np.float32(2*(here.n - 1) + n_actions - here.n_children)
         weight = c_puct*visits/(visits + n_actions)
-        sign *= scale_2021(nodes, size)
+        worst *= largest_q(nodes, size)
     else:
         visits = np.float32(here.n - 1)
         weight = c_puct*np.sqrt(visits)/(visits + n_actions)
-    best = -F1
+    sign = np.float32(1 - 2*here.seat)
+    best = LOWEST
     k = 0
     j = here.child
     while j >= 0:
         there = nodes[j]
-        q = HALF + sign*there.q
-        ids[k], terms[0, k], terms[1, k] = j, weight*there.p, q
+        q = sign*there.q
+        ids[k], terms[0, k], terms[1, k] = j, there.p, q
         best = max(best, q)
         k += 1
         j = there.sibling
@@ -130,12 +136,13 @@ def policy(nodes, size, node, n_actions, c_puct, rule, unvisited, tolerance, ids
         return 0, F1
     n = k
     if here.rest > 0:
-        q = F0 if unvisited == WORST else HALF + sign*here.q
-        terms[0, k], terms[1, k] = weight*here.rest, q
+        q = worst if unvisited == WORST else sign*(here.q - here.reward)
+        terms[0, k], terms[1, k] = here.rest, q
         best = max(best, q)
         n = k + 1
+    scale = HALF/(-worst*weight)   # takes gaps of -1 to 1, or -worst, to those of 0 to 1
     for i in range(n):
-        terms[1, i] = best - terms[1, i]
+        terms[1, i] = (best - terms[1, i])*scale
     here.delta, total = solve(terms, n, here.delta, tolerance)
     return k, total
 
@@ -196,7 +203,8 @@ def attach(nodes, prior, new, node, action, seat, terminal, reward):
     p = prior[node, action]
     leaf, here = nodes[new], nodes[node]
     leaf.parent, leaf.action, leaf.child, leaf.sibling = node, action, -1, here.child
-    leaf.p, leaf.q, leaf.n, leaf.reward, leaf.v, leaf.delta = p, F0, 0, reward, F0, F0
+    leaf.p, leaf.q, leaf.n, leaf.reward, leaf.v = p, F0, 0, reward, F0
+    leaf.rest = leaf.delta = F0
     leaf.seat, leaf.terminal, leaf.n_children = seat, terminal, 0
     here.child = new
     here.n_children += 1
@@ -223,8 +231,11 @@ def back_up(nodes, leaf):
 
 @njit(fastmath=FAST, forceinline=True)
 def exp(x):
-    """exp(x) for x <= 0 to 2e-7 relative, in operations that vectorise; 0 below -87."""
-    t = max(x, np.float32(-87.0))*np.float32(1.4426950408889634)
+    """exp(x) for x <= 0, in operations that vectorise; 0 below FAINT, nan for nan.
+
+    Its relative error is 3e-7 near 0 and grows to 4e-6 at FAINT.
+    """
+    t = (FAINT if x < FAINT else x)*np.float32(1.4426950408889634)
     whole = np.floor(t + HALF)
     r = t - whole
     y = np.float32(1.5352734e-4)
@@ -235,10 +246,10 @@ def exp(x):
     y = y*r + np.float32(6.9314718e-1)
     y = y*r + F1
     y *= as_float32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    return y if x >= np.float32(-87.0) else F0
+    return F0 if x < FAINT else y
 
 
-@njit(fastmath=FAST, forceinline=True)
+@njit(fastmath=FAST, error_model='numpy', forceinline=True)
 def expand(nodes, prior, root, leaf, logits, v, key, eps, alpha, noise):
     """Gives a leaf its priors and value (seat 0's) from the network's output.
 
@@ -247,7 +258,8 @@ def expand(nodes, prior, root, leaf, logits, v, key, eps, alpha, noise):
         logits: `[>= n_actions]`, of which those at invalid actions do not matter.
 
     Returns:
-        False if no action is valid, or an output that matters is nan or infinite.
+        False if no action is valid, or an output that matters is nan or infinite. (A single logit
+        may be -inf, a probability of 0.)
     """
     n_actions = prior.shape[1]
     largest = LOWEST
@@ -271,8 +283,8 @@ def expand(nodes, prior, root, leaf, logits, v, key, eps, alpha, noise):
 
 
 @njit(nogil=True)
-def _gamma(shape, key, counter):
-    """A Gamma(shape, 1) variate (Marsaglia and Tsang 2000) and the next unused counter."""
+def _log_gamma(shape, key, counter):
+    """The log of a Gamma(shape, 1) variate (Marsaglia and Tsang 2000), and the next counter."""
     boosted = shape if shape >= 1 else shape + 1
     d = boosted - 1/3
     c = 1/math.sqrt(9*d)
@@ -280,13 +292,14 @@ def _gamma(shape, key, counter):
         u, w = uniform(key, counter), uniform(key, counter + 1)
         normal = math.sqrt(-2*math.log(u))*math.cos(2*math.pi*w)
         v = (1 + c*normal)**3
+        log_v = math.log(v) if v > 0 else 0.
         accept = uniform(key, counter + 2)
         counter += 3
-        if v > 0 and math.log(accept) < normal*normal/2 + d - d*v + d*math.log(v):
+        if v > 0 and math.log(accept) < normal*normal/2 + d - d*v + d*log_v:
             break
-    x = d*v
+    x = math.log(d) + log_v
     if shape < 1:
-        x *= math.exp(math.log(uniform(key, counter))/shape)
+        x += math.log(uniform(key, counter))/shape
         counter += 1
     return x, counter
 
@@ -296,18 +309,20 @@ def add_noise(prior, key, eps, alpha, noise):
     """Mixes Dirichlet(alpha) noise over the valid actions into the root's prior, in place.
 
     Drawing over all cells, masking and renormalising (the paper's way) has the same distribution:
-    a part of a Dirichlet vector, renormalised, is Dirichlet.
+    a part of a Dirichlet vector, renormalised, is Dirichlet. Variates are kept as logs: for a small
+    alpha all of them may be too small for a number.
     """
-    counter, total = _NOISE, 0.
+    counter, largest, total = _NOISE, -math.inf, 0.
     for a in range(prior.shape[1]):
-        noise[a] = 0
+        noise[a] = -math.inf
         if prior[0, a] > 0:
-            x, counter = _gamma(alpha, key, counter)
-            noise[a] = x
-            total += x
-    if total > 0:   # all may underflow when alpha is tiny
-        for a in range(prior.shape[1]):
-            prior[0, a] = np.float32((1 - eps)*prior[0, a] + eps*noise[a]/total)
+            noise[a], counter = _log_gamma(alpha, key, counter)
+            largest = max(largest, noise[a])
+    for a in range(prior.shape[1]):
+        noise[a] = math.exp(noise[a] - largest)
+        total += noise[a]
+    for a in range(prior.shape[1]):
+        prior[0, a] = np.float32((1 - eps)*prior[0, a] + eps*noise[a]/total)
 
 
 @njit(nogil=True)

@@ -14,6 +14,7 @@ every visit twice, and one for each action without a child. q is mapped from [-1
 without a child is taken to be worth what ``unvisited`` says.
 """
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -21,13 +22,16 @@ import torch
 
 from .. import rng
 from ..hex import Hex
+from ..hex.kernels import first_over
 from ..networks import Network
 from . import fused, generic
 from .kernels import RULES, UNVISITED
-from .tree import Tree
+from .tree import NODE, Tree, allocate
 
 #: c_puct by rule. The published agents used 1/16; the corrected rule's was chosen by measurement.
 C_PUCT = {'corrected': 1/4, '2021': 1/16}
+
+_MOST_ACTIONS = np.iinfo(NODE['action']).max
 
 
 class BadSearch(ValueError):
@@ -93,7 +97,8 @@ def search(world, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=
         keep_tree: whether to return the trees, for drawing.
 
     Raises:
-        BadSearch: a setting is out of range, or the network gave nan or infinity for a game (named).
+        BadSearch: a setting is out of range, a game is over already, or the network gave nan or
+            infinity for a game (named).
     """
     n_actions = world.valid.shape[1]
     c_puct = C_PUCT.get(rule) if c_puct is None else c_puct
@@ -103,7 +108,9 @@ def search(world, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=
         raise BadSearch(f'keys must have shape [{world.n_envs}], one for each game; got '
                         f'{list(keys.shape)}')
     out = _Results(world.n_envs, n_actions, settings, keep_tree)
-    if isinstance(world, Hex) and isinstance(network, Network) and _on_cpu(world, network):
+    if isinstance(world, Hex) and (over := first_over(world._bits)) >= 0:
+        raise BadSearch(f'environment {over}: the game is over, there is nothing to search')
+    if type(world) is Hex and type(network) is Network and _on_cpu(world, network):
         if network.boardsize != world.boardsize:
             raise BadSearch(f'the network plays {network.boardsize}x{network.boardsize}, the world '
                             f'is {world.boardsize}x{world.boardsize}')
@@ -121,18 +128,20 @@ def search(world, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=
 def _settings(n_nodes, c_puct, rule, eps, alpha, unvisited, n_actions):
     if rule not in RULES:
         raise BadSearch(f'rule {rule!r}: choose one of {sorted(RULES)}')
-    if not (isinstance(n_nodes, int) and 1 <= n_nodes <= 4096):
+    if not (isinstance(n_nodes, Integral) and 1 <= n_nodes <= 4096):
         raise BadSearch(f'n_nodes {n_nodes!r}: choose a whole number from 1 to 4096')
-    if not (0 < c_puct < float('inf')):
-        raise BadSearch(f'c_puct {c_puct!r}: choose a positive number; the smaller it is, the more '
-                        'the search trusts its values')
+    if not 1e-9 <= c_puct <= 1e9:
+        raise BadSearch(f'c_puct {c_puct!r}: choose a positive number, from 1e-9 to 1e9; the '
+                        'smaller it is, the more the search trusts its values')
     if not 0 <= eps <= 1:
         raise BadSearch(f'noise_eps {eps!r}: choose a share from 0 to 1')
     if unvisited not in UNVISITED:
         raise BadSearch(f'unvisited {unvisited!r}: choose one of {sorted(UNVISITED)}')
     alpha = 10/n_actions if alpha is None else alpha
-    if not alpha > 0:
+    if not 0 < alpha < float('inf'):
         raise BadSearch(f'dirichlet_alpha {alpha!r}: choose a positive number')
+    if n_actions > _MOST_ACTIONS:
+        raise BadSearch(f'{n_actions} actions: a tree numbers at most {_MOST_ACTIONS}')
     mode = UNVISITED['worst' if rule == '2021' else unvisited]
     return Settings(np.float32(c_puct), RULES[rule], mode, float(eps), float(alpha))
 
@@ -171,6 +180,7 @@ class _Results:
         tree = None
         if self.trees is not None:
             chunks = [self.trees[i] for i in sorted(self.trees)]
-            tree = Tree(*[np.concatenate(xs) for xs in zip(*chunks, strict=True)])
+            tree = (Tree(*map(np.concatenate, zip(*chunks))) if chunks
+                    else allocate(0, 1, self.policy.shape[1]))
         return Search(tensor(self.policy), tensor(self.prior), tensor(self.visits), seats(self.q),
                       seats(self.v), tensor(self.n_leaves), tree)
