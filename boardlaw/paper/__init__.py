@@ -24,7 +24,6 @@ from .fits import (
     headline,
     intervals,
     residual_variance,
-    toy_winrate,
     winrate,
 )
 
@@ -32,4 +31,4 @@ __all__ = [
     'ChangePoint', 'bootstrap', 'cheapest', 'crossings', 'data', 'figures', 'fit_frontier',
     'fit_power_law', 'fit_train_test', 'fits', 'frontier', 'headline', 'intervals',
     'optimal_model_size', 'params', 'published', 'rated', 'residual_variance', 'tables',
-    'toy_winrate', 'train_test', 'winrate']
+    'train_test', 'winrate']

@@ -19,7 +19,8 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 
-ELO_PER_NAT = 400/np.log(10)
+from boardlaw import elos
+
 TRAIN_NODES = 64        # search nodes in training, and in the paper's main figures
 PERFECT = -50           # the Elo from which the paper calls play perfect
 
@@ -55,7 +56,7 @@ def rated(agents, nats) -> pd.DataFrame:
             are left out.
     """
     out = agents.drop(columns='elo', errors='ignore').join(
-        (ELO_PER_NAT*nats).rename('elo'), how='inner')
+        (elos.to_elo*nats).rename('elo'), how='inner')
     if out.empty:
         raise ValueError('no agent has a rating: are both indexed by agent?')
     out['elo'] -= out.groupby('boardsize').elo.transform('max')
@@ -135,7 +136,7 @@ def crossings(frontiers, elo=PERFECT) -> pd.Series:
     return pd.Series(out, name='train_flops').rename_axis('boardsize')
 
 
-def cheapest(agents, elo=-ELO_PER_NAT/2) -> pd.DataFrame:
+def cheapest(agents, elo=-elos.to_elo/2) -> pd.DataFrame:
     """Per board the snapshot with the least compute of those above `elo`, by default half a nat
     below perfect play. A board without one is left out.
 

@@ -5,21 +5,14 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
+from boardlaw import elos
+
 from .data import PERFECT, check, crossings, frontier, optimal_model_size, train_agents
 
 
 def winrate(elo):
-    """The chance to win against an opponent `elo` weaker: 1/(1 + 10^(-elo/400))."""
-    return 1/(1 + 10**(-np.asarray(elo, float)/400))
-
-
-def toy_winrate(ratio):
-    """The chance to win of a player with `ratio` times the opponent's compute in the toy model.
-
-    Each player draws as many uniform numbers as it has compute; the highest wins. Every draw is as
-    likely as any other to be the highest, so the chance is the share of the draws.
-    """
-    return ratio/(1 + ratio)
+    """The chance to win against an opponent `elo` (in Elo) weaker: 1/(1 + 10^(-elo/400))."""
+    return elos.winrate(np.asarray(elo, float)/elos.to_elo)
 
 
 @dataclass(frozen=True)

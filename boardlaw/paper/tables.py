@@ -6,6 +6,8 @@ Published numbers carry where they were read: 'text', quoted from the paper's se
 import numpy as np
 import pandas as pd
 
+from boardlaw import elos
+
 from . import data, fits
 
 # Table III: the fitted frontier, as printed.
@@ -171,7 +173,7 @@ def claims(agents, n_resamples=200, seed=0) -> pd.DataFrame:
         row a claim.
     """
     ours = _with_intervals(agents, _statistics, n_resamples, seed)
-    ours.loc['toy'] = float(fits.toy_winrate(2))
+    ours.loc['toy'] = float(elos.toy_model(2))
     rows = []
     for number, claim, name, paper, half_step, where, remark in _CLAIMS:
         value, low, high = ours.loc[name] if name in ours.index else [np.nan]*3
