@@ -231,6 +231,14 @@ def test_what_is_shipped_or_downloaded_is_only_read(tmp_path, monkeypatch, name)
     assert os.listdir(there.parent) == [there.name], 'no journal is left beside it'
 
 
+def test_rows_in_the_log_of_a_replica_are_seen(fresh, monkeypatch):
+    fill()
+    assert Path(f'{sql.target()}-wal').exists()
+    monkeypatch.setattr(database, 'REPLICA', Path(sql.target()))
+    with sql.use('replica'):
+        assert len(sql.agent_query()) == 2
+
+
 def test_what_is_no_database_is_an_error(tmp_path, monkeypatch):
     def error(target):
         with sql.use(target), pytest.raises(BadDatabase) as e:

@@ -176,8 +176,10 @@ def plain(values):
 def _read_only(path):
     if not path.exists():
         raise BadDatabase(f'"{path}" is not there')
-    # Nothing can change it, so it needs no lock: it may lie on a read-only disk.
-    return f'sqlite:///{path.absolute().as_uri()}?mode=ro&immutable=1&uri=true'
+    # Nothing changes it, so it needs no lock and may lie on a read-only disk; but a log beside it
+    # holds rows that are not in the file yet, which SQLite passes over in an immutable one.
+    immutable = 0 if Path(f'{path}-wal').exists() else 1
+    return f'sqlite:///{path.absolute().as_uri()}?mode=ro&immutable={immutable}&uri=true'
 
 
 def _sqlite(path):
@@ -191,11 +193,12 @@ def _clear_errors(used):
         yield
     except sa.exc.DBAPIError as e:
         said = str(e.orig).strip()
+        name = used.url.database if used.dialect.name == 'sqlite' else used.url
         if re.search('no such table|relation .* does not exist', said):
-            raise BadDatabase(f'{used.url} lacks a table ({said}): boardlaw.sql.create adds those '
+            raise BadDatabase(f'"{name}" lacks a table ({said}): boardlaw.sql.create adds those '
                               'that are missing') from e
         if re.search('malformed|not a database|unable to open|disk I/O error', said):
-            raise BadDatabase(f'{used.url} is not a whole SQLite database ({said}): '
+            raise BadDatabase(f'"{name}" is not a whole SQLite database ({said}): '
                               'delete it, and make or download it again') from e
         raise
 
