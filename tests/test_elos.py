@@ -357,19 +357,27 @@ def test_intervals_cover(strengths, opponents, games, form, reference):
     assert .92 <= coverage <= .98
 
 
-def test_pseudo_wins_would_not_cover():
-    """Why the posterior does not have the paper's prior: it shrinks a wide scale."""
-    rng = np.random.default_rng(11)
-    truth = np.linspace(0, 10, 30)
-    errors = []
-    for _ in range(20):
-        ws, gs = elos.symmetrize(play(rng, truth, everyone(30), 4, 4))
-        iv = elos.intervals(ws, gs, reference=29)
-        solved = elos.solve(ws, gs)
-        errors.append([(solved[0] - solved[29] + 10) / iv['std'][0],
-                       (iv['elo'][0] + 10) / iv['std'][0]])
-    paper, ours = np.mean(errors, 0)
-    assert paper > 2 and abs(ours) < .7  # in standard errors
+@pytest.mark.parametrize('games, shrunk_by', [(1024, 40), (128, 270)])
+def test_pseudo_wins_shrink_the_scale(games, shrunk_by):
+    """Why the posterior does not have the paper's prior. Every result is as expected: no luck."""
+    truth = pd.Series(np.linspace(-12.5, 0, 100))
+    gs = pd.DataFrame(games * (1. - np.eye(100)))
+    ws = gs * elos.winrate(truth.to_numpy()[:, None] - truth.to_numpy())
+    assert abs((elos.solve(ws, gs)[0] - truth[0]) * elos.to_elo - shrunk_by) < 5  # Elo
+    assert np.abs(elos.posterior(ws, gs).mean - truth).max() * elos.to_elo < 1
+
+
+def test_certain_results_have_finite_intervals():
+    rng = np.random.default_rng(16)
+    trials = play(rng, np.linspace(0, 200, 60), everyone(60), 10, 10)  # 3.4 nats a step
+    for data in [(elos.pairs(trials),), elos.symmetrize(trials)]:
+        iv = elos.intervals(*data)
+        assert np.isfinite(iv).all(axis=None) and iv['elo'].idxmax() == 59
+        assert iv['elo'].is_monotonic_increasing and (iv['std'].diff().dropna() < 0).all()
+    alone = pd.DataFrame({'black_agent': [1], 'white_agent': [1], 'black_wins': [2],
+                          'white_wins': [2]})
+    assert elos.intervals(*elos.symmetrize(alone)).isna().all(axis=None)
+    assert elos.intervals(*elos.symmetrize(alone[:0])).empty
 
 
 def test_spread_follows_the_colours():

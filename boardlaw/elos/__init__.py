@@ -10,11 +10,11 @@ another scale: `x * to_elo`, so that 400 Elo are odds of 10 to 1. Everything her
 
 There are two estimates. `solve` is the paper's: one pseudo-win each way on every pair that has
 met. They pull every pair together, also those whose result was never in doubt, and so shrink the
-whole scale: a round robin of agents spread over S nats, g games a pair, by about S/g nats. That
-is little with the paper's 512 games a pair, but may well be more than the standard error, which an
-interval cannot stand. `posterior` has Jeffreys' prior instead, half a pseudo-win each way times
-the pair's leverage: about one game an agent, not two a pair, which removes the bias to first order
-(Firth 1993, Biometrika 80).
+whole scale, by an amount that grows with the cube of its span over the games a pair: by 40 Elo in a
+round robin over 2,170 Elo (as on 9x9) with 1,024 games a pair, by 270 with 128. An interval cannot
+stand that. `posterior` has Jeffreys' prior instead, half a pseudo-win each way times the pair's
+leverage: about one game an agent, not two a pair, which removes the bias to first order (Firth
+1993, Biometrika 80).
 """
 from typing import NamedTuple
 
@@ -225,8 +225,9 @@ def _by_colour(p, counts):
         per_game = 1 / black_games + 1 / white_games
         gap = black_wins / black_games - white_wins / white_games
         credible = np.maximum(gap**2 - 2 * toss * per_game, 0) / 4
-        ratio = np.maximum(1 - credible / toss, 1 / games) * per_game / 4 * games
-    return np.where((black_games > 0) & (white_games > 0), ratio, 1.)
+        remains = np.maximum(1 - credible / np.maximum(toss, 1e-300), 1 / games)
+    both = (black_games > 0) & (white_games > 0)
+    return np.where(both, remains, 1.) * np.where(both, per_game * games / 4, 1.)
 
 
 def _luck(mean, std, island):

@@ -73,8 +73,7 @@ class Graph:
         return inverse
 
     def factor(self, weights: np.ndarray):
-        """A function b -> x that solves laplacian @ x = b, for b that adds up to 0.
-        """
+        """A function b -> x that solves laplacian @ x = b, for b that adds up to 0."""
         if self.n <= DENSE:
             return self._dense(weights)
         order = reverse_cuthill_mckee(self.laplacian(weights), symmetric_mode=True)
