@@ -174,12 +174,13 @@ def _step(bits, seats, actions, rewards, terminal, n, RESET: tl.constexpr, BLOCK
 
 
 @triton.jit
-def observe(states, seats, nodes, obs, n, n_nodes, A: tl.constexpr, W: tl.constexpr,
+def observe(states, seats, nodes, obs, n, n_nodes, stride, A: tl.constexpr, W: tl.constexpr,
             BLOCK: tl.constexpr):
-    """The mover's view `[n, A, 2]` of node ``nodes[g]`` of every game, in the type of ``obs``.
+    """The mover's view of node ``nodes[g]`` of every game, in the type of ``obs``.
 
     Args:
         states: `[n, n_nodes, 2, 4, W]` int64; seats: `[n, n_nodes]`.
+        obs: `[n, A, 2]`, the rows ``stride`` apart.
     """
     i = tl.program_id(0)*BLOCK + tl.arange(0, BLOCK)
     mask = i < n*2*A
@@ -188,7 +189,7 @@ def observe(states, seats, nodes, obs, n, n_nodes, A: tl.constexpr, W: tl.conste
     seat = tl.load(seats + at, mask=mask, other=0).to(tl.int64)
     word = tl.load(states + (at*2 + seat)*4*W + colour*W + (cell >> 6), mask=mask, other=0)
     stone = (word >> (cell & 63).to(tl.int64)) & 1
-    tl.store(obs + i, stone.to(obs.dtype.element_ty), mask=mask)
+    tl.store(obs + g.to(tl.int64)*stride + i % (2*A), stone.to(obs.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -250,8 +251,8 @@ def observe_leaves(states, seats, nodes, obs, boardsize):
     n, n_cells = len(nodes), boardsize**2
     with on_device(obs):
         observe[(triton.cdiv(n*2*n_cells, _CELLS),)](
-            states, seats, nodes, obs, n, seats.numel()//n, A=n_cells, W=n_words(boardsize),
-            BLOCK=_CELLS, num_warps=4)
+            states, seats, nodes, obs, n, seats.numel()//n, obs.stride(0), A=n_cells,
+            W=n_words(boardsize), BLOCK=_CELLS, num_warps=4)
 
 
 def random_actions(bits, seats, keys, boardsize):
