@@ -1,8 +1,8 @@
 """A picture of one game's search tree, from left to right, its likeliest line along the top.
 
-Boards (for Hex) and discs have areas in proportion to their visits (but for the smallest discs), as
-have the lines that lead to them their widths. Their colour is q, the mean return, *to the player who made that move*:
-green where the move does well for its maker, purple where it does badly.
+Nodes are boards (of Hex) and discs, their areas in proportion to their visits (but for the smallest
+discs); so are the widths of the lines that lead to them. The colour is q, the mean return, *to the
+player who made that move*: green where it does well for its maker, purple where it does badly.
 """
 from dataclasses import dataclass, field
 
