@@ -11,7 +11,7 @@ from functools import cache, cached_property
 import numpy as np
 import torch
 
-from .. import threads
+from .. import gpu, threads
 from . import kernels
 
 #: The character of each board label: empty, black, white, black joined to the top, black joined
@@ -39,6 +39,17 @@ class BadBoard(ValueError):
 def neighbours(boardsize):
     """The table that the kernels need, made once a board size."""
     return kernels.neighbours(boardsize)
+
+
+def _gpu_kernels():
+    from . import gpu_kernels  # needs triton
+    return gpu_kernels
+
+
+def _first(mask):
+    """The index of a mask's first True; -1 if there is none."""
+    where = mask.nonzero()
+    return int(where[0]) if len(where) else -1
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class Hex:
     @cached_property
     def obs(self):
         """`[n_envs, S, S, 2]` float32 in the mover's frame: its stones, then the opponent's."""
+        if self._on_gpu:
+            return _gpu_kernels().observations(self.bits, self.seats, self.boardsize)
         obs = torch.empty((self.n_envs, self.n_actions, 2))
         self._over_games(kernels.observations, self._bits, self._seats, after=[obs.numpy()])
         return obs.view(self.n_envs, self.boardsize, self.boardsize, 2).to(self.device)
@@ -105,6 +118,8 @@ class Hex:
     @cached_property
     def valid(self):
         """`[n_envs, S*S]` bool in the mover's frame: True where a stone may be placed."""
+        if self._on_gpu:
+            return ~self.obs.bool().any(-1).flatten(1)
         valid = torch.empty((self.n_envs, self.n_actions), dtype=torch.bool)
         self._over_games(kernels.validity, self._bits, self._seats, after=[valid.numpy()])
         return valid.to(self.device)
@@ -147,10 +162,14 @@ class Hex:
         actions = self._check(actions)
         if reset:
             self._check_open()
+        if self._on_gpu:
+            bits, seats, *transition = _gpu_kernels().step(self.bits, self.seats, actions, reset,
+                                                           self.boardsize)
+            return Hex(bits, seats, self.boardsize), Transition(*transition)
         bits, seats = self._bits.copy(), self._seats.copy()
         rewards = torch.empty((self.n_envs, 2))
         terminal = torch.empty(self.n_envs, dtype=torch.bool)
-        self._over_games(kernels.step, bits, seats, actions,
+        self._over_games(kernels.step, bits, seats, actions.numpy(),
                          after=[reset, self.boardsize, neighbours(self.boardsize),
                                 rewards.numpy(), terminal.numpy()])
         transition = Transition(rewards.to(self.device), terminal.to(self.device))
@@ -165,9 +184,14 @@ class Hex:
         Raises:
             BadAction: a board is full.
         """
-        actions = torch.empty(self.n_envs, dtype=torch.int64)
-        self._over_games(kernels.random_actions, self._bits, self._seats, self._check_keys(keys),
-                         after=[self.n_actions, actions.numpy()])
+        keys = self._check_keys(keys)
+        if self._on_gpu:
+            keys = torch.from_numpy(keys.view(np.int64)).to(self.device)
+            actions = _gpu_kernels().random_actions(self.bits, self.seats, keys, self.boardsize)
+        else:
+            actions = torch.empty(self.n_envs, dtype=torch.int64)
+            self._over_games(kernels.random_actions, self._bits, self._seats, keys,
+                             after=[self.n_actions, actions.numpy()])
         if (full := actions == self.n_actions).any():
             raise BadAction(f'environment {int(full.long().argmax())}: the board is full')
         return actions.to(self.device)
@@ -282,6 +306,10 @@ class Hex:
         return drawing.gallery(self)
 
     @property
+    def _on_gpu(self):
+        return gpu.usable(self.device, self.boardsize)
+
+    @property
     def _bits(self):
         return self.bits.cpu().contiguous().numpy().view(np.uint64)
 
@@ -322,8 +350,12 @@ class Hex:
                              f'got {list(keys.shape)} {keys.dtype}')
         return keys
 
+    def first_over(self):
+        """The first game that is over; -1 if there is none."""
+        return _first(self.winner >= 0) if self._on_gpu else kernels.first_over(self._bits)
+
     def _check_open(self):
-        if (e := kernels.first_over(self._bits)) >= 0:
+        if (e := self.first_over()) >= 0:
             raise BadAction(f'environment {e}: the game is over, {PLAYERS[self.winner[e]]} has '
                             'won; step with reset=False to place further stones')
 
@@ -339,8 +371,13 @@ class Hex:
         if tuple(actions.shape) != (self.n_envs,):
             raise BadAction(f'actions must have shape [{self.n_envs}], one for each game; got '
                             f'{list(actions.shape)}')
-        actions = actions.to('cpu', torch.int64).contiguous().numpy()
-        bad = kernels.first_bad(self._bits, self._seats, actions, self.n_actions)
+        if self._on_gpu:
+            actions = actions.to(self.device, torch.int64)
+            bad = _first(~((actions >= 0) & (actions < self.n_actions) & self.valid.gather(
+                1, actions.clamp(0, self.n_actions - 1)[:, None])[:, 0]))
+        else:
+            actions = actions.to('cpu', torch.int64).contiguous()
+            bad = kernels.first_bad(self._bits, self._seats, actions.numpy(), self.n_actions)
         if bad >= 0:
             a, size = int(actions[bad]), self.boardsize
             mover = PLAYERS[self.seats[bad]]

@@ -9,12 +9,14 @@ import math
 from collections import OrderedDict
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import triton
 
 from ..hex import gpu_kernels as rules
 from ..hex.kernels import n_words
 from . import gpu_kernels as kernels
+from . import tree as tree_module
 from .gpu_network import Forward
 from .kernels import PARENT, RULE_2021
 
@@ -36,7 +38,6 @@ class Found(NamedTuple):
     q: torch.Tensor
     v: torch.Tensor
     n_leaves: torch.Tensor
-    bad: torch.Tensor
 
 
 class Trees:
@@ -99,9 +100,11 @@ class Searcher:
         """Searches from `[n, 2, 4, n_words]` bits with `[n]` seats and keys (int64).
 
         Returns:
-            A :class:`Found`, copies.
+            A :class:`Found`, copies; and `[n]` int32, not 0 where the network's output is bad.
         """
         t = self.trees
+        if t.n == 0:
+            return Found(t.policy, t.root, t.counts, t.q[:, 0], t.value[:, 0], t.n_leaves), t.bad
         with rules.on_device(bits):
             self.forward.load(network)
             t.states[:, 0].copy_(bits)
@@ -112,7 +115,7 @@ class Searcher:
             self.run() if self.graph is None else self.graph.replay()
             self.n_runs += 1
         return Found(*(x.clone() for x in (t.policy, t.root, t.counts, t.q[:, 0], t.value[:, 0],
-                                           t.n_leaves, t.bad)))
+                                           t.n_leaves))), t.bad.clone()
 
     def capture(self):
         """Captures :meth:`run`, which must have run before (kernels are compiled by then)."""
@@ -148,8 +151,8 @@ class Searcher:
             self.forward.out, t.states, t.prior, t.children, t.root, t.noise, t.parent, t.action,
             t.seat, t.terminal, t.q, t.value, t.delta, t.visits, t.path, t.size, t.leaf, t.depth,
             t.grown, t.n_leaves, t.bad, t.keys, simulation, t.n_nodes, float(s.c_puct),
-            float(s.eps), self.forward.out.stride(0), GROW=simulation < t.n_nodes, NOISE=s.eps > 0, W=n_words(t.boardsize),
-            **self._rules, **self._lanes)
+            float(s.eps), self.forward.out.stride(0), GROW=simulation < t.n_nodes,
+            NOISE=s.eps > 0, W=n_words(t.boardsize), **self._rules, **self._lanes)
 
     def place(self):
         t = self.trees
@@ -192,32 +195,52 @@ def games_at_once(n_envs, n_nodes, boardsize, device):
     return -(-n_envs//turns)
 
 
-def search(world, network, n_nodes, settings, keys, collect=None):
+def search(world, network, n_nodes, settings, keys, collect):
     """Searches every game of a Hex world on its device.
 
     Args:
         settings: a :class:`boardlaw.mcts.search.Settings`.
         keys: `[n_envs]` uint64.
-        collect: called as ``collect(games, trees)`` after each turn, ``games`` a slice.
+        collect: called as ``collect(found, trees)`` for the games of each turn: a :class:`Found`,
+            and a function that gives their :class:`boardlaw.mcts.tree.Tree`.
 
     Returns:
-        A :class:`Found`, and a game for which the network's output was nan or infinite or that has
-        no valid action, or -1.
+        A game for which the network's output was nan or infinite, or which has no valid action;
+        or -1.
     """
     n, device = world.n_envs, world.device
     keys = torch.from_numpy(keys.view('int64')).to(device)
     at_once = games_at_once(n, n_nodes, world.boardsize, device)
-    turns = []
-    for start in range(0, n, max(1, at_once)):
+    wrong = []
+    for start in range(0, max(n, 1), max(at_once, 1)):
         run = searcher(at_once, n_nodes, network, settings, device)
-        # The last turn is filled up with games of the first.
-        games = torch.arange(start, start + at_once, device=device) % n
-        full = at_once == n
-        turns.append(run(world.bits if full else world.bits[games],
-                         world.seats if full else world.seats[games],
-                         keys if full else keys[games], network))
-        if collect is not None:
-            collect(slice(start, min(start + at_once, n)), run.trees)
-    found = Found(*(torch.cat(x)[:n] for x in zip(*turns)))
-    bad = found.bad.nonzero()
-    return found, int(bad[0]) if len(bad) else -1
+        left = min(at_once, n - start)
+        games = torch.arange(start, start + at_once, device=device) % max(n, 1)   # fills the turn
+        found, bad = run(world.bits[games], world.seats[games], keys[games], network)
+        collect(Found(*(x[:left] for x in found)), lambda: to_tree(run.trees, left))   # noqa: B023
+        wrong.append(bad[:left])
+    bad = torch.cat(wrong).nonzero()
+    return int(bad[0]) if len(bad) else -1
+
+
+def to_tree(trees, n):
+    """The first ``n`` games' :class:`boardlaw.mcts.tree.Tree`, as the search on a CPU builds it."""
+    t = {name: x[:n].cpu().numpy() for name, x in vars(trees).items()
+         if isinstance(x, torch.Tensor) and name != 'states'}
+    tree = tree_module.allocate(n, trees.n_nodes, trees.boardsize**2)
+    nodes, over = tree.nodes, t['terminal'].astype(bool)
+    for name in ('parent', 'action', 'seat', 'terminal', 'q', 'delta'):
+        nodes[name] = t[name]
+    nodes['n'], nodes['child'], nodes['sibling'], nodes['p'] = t['visits'], -1, -1, 1
+    nodes['v'], nodes['reward'] = np.where(over, 0, t['value']), np.where(over, t['value'], 0)
+    tree.prior[:] = np.where(over[:, :, None], 0, t['prior'])
+    tree.root[:], tree.size[:], tree.leaf[:] = t['root'], t['size'], t['leaf']
+    for i in range(1, trees.n_nodes):
+        g = np.flatnonzero(t['size'] > i)
+        up, action = t['parent'][g, i], t['action'][g, i]
+        nodes['p'][g, i], tree.prior[g, up, action] = tree.prior[g, up, action], 0
+        nodes['sibling'][g, i], nodes['child'][g, up] = nodes['child'][g, up], i
+        nodes['n_children'][g, up] += 1
+    nodes['rest'] = tree.prior.sum(-1)
+    nodes[np.arange(trees.n_nodes) >= t['size'][:, None]] = 0
+    return tree

@@ -129,8 +129,8 @@ def advance(out, states, prior, children, root, noise, parent, action, seat, ter
             W: tl.constexpr):
     """Expands and backs up the leaf that the network has seen, then descends to the next.
 
-    Rows of ``out``, ``stride`` apart, hold the network's logits and its raw value. With ``GROW`` a new leaf
-    is attached, unless the way ends at a finished game; :func:`place` then plays its move.
+    Rows of ``out``, ``stride`` apart, hold the network's logits and its raw value. With ``GROW`` a
+    new leaf is attached, unless the way ends at a finished game; :func:`place` then plays its move.
     """
     g = tl.program_id(0)
     first = g.to(tl.int64)*n_nodes

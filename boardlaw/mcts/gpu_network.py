@@ -1,7 +1,8 @@
 """The network's forward pass on a GPU, in Triton, for the search.
 
 Products take float16 and add up in float32; the residual stream, the biases and what comes out
-are float32. Of a network at most :data:`FUSED_WIDTH` wide a program evaluates a block of positions
+are float32; activations beyond float16's range end as nan or infinity, which the search reports.
+Of a network at most :data:`FUSED_WIDTH` wide a program evaluates a block of positions
 from the first layer to the heads without leaving the chip. A wider one is a kernel a layer, which
 reads and writes the residual stream once.
 """
@@ -23,9 +24,8 @@ def _tile(pointer, row, column, stride):
 
 
 @triton.jit
-def _half(x):
-    """float16, within its range."""
-    return tl.minimum(tl.maximum(x, -65504.), 65504.).to(tl.float16)
+def _relu(x):
+    return tl.where(x < 0., 0., x)   # nan stays nan
 
 
 @triton.jit
@@ -42,9 +42,9 @@ def _perceptron(obs, first, first_bias, body, body_bias, alphas, heads, heads_bi
     x += tl.load(first_bias + column)[None, :]
     for layer in range(DEPTH):
         w = tl.trans(_tile(body + layer*N*N, column, column, N))
-        y = tl.dot(_half(tl.maximum(x, 0.)), w) + tl.load(body_bias + layer*N + column)[None, :]
+        y = tl.dot(_relu(x).to(tl.float16), w) + tl.load(body_bias + layer*N + column)[None, :]
         x += tl.load(alphas + layer)*y
-    x = _half(x)
+    x = x.to(tl.float16)
     for h in range(0, outputs, H):
         y = tl.dot(x, tl.trans(_tile(heads, h + head, column, N)))
         y += tl.load(heads_bias + h + head)[None, :]
@@ -61,10 +61,8 @@ def _linear(x, w, bias, alpha, z, inputs, outputs, RESIDUAL: tl.constexpr, M: tl
     for k in range(0, inputs, K):
         a = _tile(x, row, k + inner, inputs)
         if RESIDUAL:
-            a = tl.maximum(a, 0.)
-        if x.dtype.element_ty == tl.float32:
-            a = _half(a)
-        total = tl.dot(a, tl.trans(_tile(w, column, k + inner, inputs)), total)
+            a = _relu(a)
+        total = tl.dot(a.to(tl.float16), tl.trans(_tile(w, column, k + inner, inputs)), total)
     total += tl.load(bias + column)[None, :]
     if RESIDUAL:
         total = _tile(x, row, column, outputs) + tl.load(alpha)*total

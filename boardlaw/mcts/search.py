@@ -20,9 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .. import rng
+from .. import gpu, rng
 from ..hex import Hex
-from ..hex.kernels import first_over
 from ..networks import Network
 from . import fused, generic
 from .kernels import RULES, UNVISITED
@@ -107,13 +106,18 @@ def search(world, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=
     if keys.shape != (world.n_envs,):
         raise BadSearch(f'keys must have shape [{world.n_envs}], one for each game; got '
                         f'{list(keys.shape)}')
-    out = _Results(world.n_envs, n_actions, settings, keep_tree)
-    if isinstance(world, Hex) and (over := first_over(world._bits)) >= 0:
+    if isinstance(world, Hex) and (over := world.first_over()) >= 0:
         raise BadSearch(f'environment {over}: the game is over, there is nothing to search')
-    if type(world) is Hex and type(network) is Network and _on_cpu(world, network):
-        if network.boardsize != world.boardsize:
-            raise BadSearch(f'the network plays {network.boardsize}x{network.boardsize}, the world '
-                            f'is {world.boardsize}x{world.boardsize}')
+    native = type(world) is Hex and type(network) is Network and _together(world, network)
+    if native and network.boardsize != world.boardsize:
+        raise BadSearch(f'the network plays {network.boardsize}x{network.boardsize}, the world '
+                        f'is {world.boardsize}x{world.boardsize}')
+    on_gpu = native and gpu.usable(world.device, world.boardsize)
+    out = (_GPUResults if on_gpu else _Results)(world.n_envs, n_actions, settings, keep_tree)
+    if on_gpu:
+        from .gpu import search as gpu_search  # needs triton
+        bad = gpu_search(world, network, n_nodes, settings, keys, out.collect)
+    elif native and world.device.type == 'cpu':
         bad = fused.search(world, network, n_nodes, settings, keys, out.collect)
     else:
         with torch.no_grad():
@@ -146,9 +150,8 @@ def _settings(n_nodes, c_puct, rule, eps, alpha, unvisited, n_actions):
     return Settings(np.float32(c_puct), RULES[rule], mode, float(eps), float(alpha))
 
 
-def _on_cpu(world, network):
-    devices = {world.device.type, next(network.parameters()).device.type}
-    return devices == {'cpu'}
+def _together(world, network):
+    return next(network.parameters()).device == world.device
 
 
 class _Results:
@@ -184,3 +187,22 @@ class _Results:
                     else allocate(0, 1, self.policy.shape[1]))
         return Search(tensor(self.policy), tensor(self.prior), tensor(self.visits), seats(self.q),
                       seats(self.v), tensor(self.n_leaves), tree)
+
+
+class _GPUResults:
+    """Collects the results of the turns of a search on a GPU."""
+
+    def __init__(self, n_envs, n_actions, settings, keep_tree):
+        self.found, self.trees, self.keep_tree = [], [], keep_tree
+
+    def collect(self, found, trees):
+        """Adds games: a :class:`boardlaw.mcts.gpu.Found`, and a function that gives their Tree."""
+        self.found.append(found)
+        if self.keep_tree:
+            self.trees.append(trees())
+
+    def search(self, world):
+        policy, prior, visits, q, v, n_leaves = map(torch.cat, zip(*self.found))
+        tree = Tree(*map(np.concatenate, zip(*self.trees))) if self.keep_tree else None
+        return Search(policy, prior, visits, torch.stack([q, -q], 1), torch.stack([v, -v], 1),
+                      n_leaves, tree)
