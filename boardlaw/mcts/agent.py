@@ -5,7 +5,7 @@ import torch
 
 from .. import rng
 from ..networks import Network
-from .search import C_PUCT, search
+from .search import C_PUCT, BadSearch, search
 
 _CHOICE = 1 << 33   # the counter of an action's draw, beyond those of the search
 
@@ -37,9 +37,11 @@ class MCTSAgent:
 
     def __init__(self, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=0.,
                  dirichlet_alpha=None, unvisited='parent', argmax=False):
+        if rule not in C_PUCT:
+            raise BadSearch(f'rule {rule!r}: choose one of {sorted(C_PUCT)}')
         self.network = network
         self.n_nodes, self.rule, self.argmax = n_nodes, rule, argmax
-        self.c_puct = C_PUCT.get(rule) if c_puct is None else c_puct
+        self.c_puct = C_PUCT[rule] if c_puct is None else c_puct
         self.noise_eps, self.dirichlet_alpha = noise_eps, dirichlet_alpha
         self.unvisited = unvisited
 
