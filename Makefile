@@ -36,10 +36,10 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/sanitize.cfg
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help install book test lint coverage notebooks picture clean
+.PHONY: help install book test lint coverage notebooks picture bench gpu-check clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 install: $(VENV)/installed ## the environment: .venv with exact versions, and the package
 
@@ -81,6 +81,12 @@ notebooks: install ## run all chapters, and store the outputs that the tests com
 
 picture: install ## the README's picture, from the published curves
 	$(RUN) tools/picture.py book/assets/frontiers.svg
+
+bench: install ## ours beside the peers, in one run of ten minutes; BENCH=--quick for a first look
+	$(RUN) benchmarks/bench.py --peers "$(BUILD)/bench/venv" $(BENCH)
+
+gpu-check: ## on a machine with a GPU: all that needs one, in eight minutes, with PYTHON as it is
+	PYTHONPATH="$(CURDIR)" $(PYTHON) benchmarks/gpu_check.py $(REPORT)
 
 clean: ## remove what was built; .venv stays
 	rm -rf "$(BUILD)"
