@@ -9,16 +9,20 @@ what did not fit into the time is listed as left out. The exit code is 1 if a pa
 
 ``--rehearse`` runs every part in miniature on a CPU, through Triton's interpreter: its figures mean
 nothing and are not written.
+
+The tests at full size come last and want four minutes: run them by themselves, ``--only tests``.
 """
 import argparse
 import datetime
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 import traceback
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 REHEARSE = '--rehearse' in sys.argv
@@ -32,6 +36,7 @@ import triton  # noqa: E402
 from boardlaw import gpu, learning, mcts, networks, rng, selfplay  # noqa: E402
 from boardlaw.hex import Hex  # noqa: E402
 from boardlaw.mcts import gpu as searches  # noqa: E402
+from boardlaw.mcts.gpu_network import FUSED_WIDTH  # noqa: E402
 
 DEVICE = torch.device('cpu' if REHEARSE else 'cuda')
 N_NODES = 4 if REHEARSE else 64
@@ -108,6 +113,9 @@ def graphed(call):
     return graph.replay
 
 
+CEILINGS = {}   # what :func:`ceilings` found
+
+
 def ceilings():
     """What the card's memory and matrix units do at best: the floors rest on it."""
     n = 64 if REHEARSE else 8192
@@ -115,7 +123,19 @@ def ceilings():
     big = torch.randn(n*n*4, device=DEVICE)
     other = torch.empty_like(big)
     product, copy = seconds(lambda: a @ b)[0], seconds(lambda: other.copy_(big))[0]
-    return {'matmul_tflops': 2*n**3/product/1e12, 'copy_gbytes_s': 8*len(big)/copy/1e9}
+    CEILINGS.update(matmul_tflops=2*n**3/product/1e12, copy_gbytes_s=8*len(big)/copy/1e9)
+    return CEILINGS
+
+
+def floors(boardsize, width, depth, n):
+    """Predicted from the ceilings, before anything is measured: the milliseconds of a move's
+    matrix products, and those of its memory traffic if every position's observation, logits and,
+    of a wide network, residual stream are written and read once."""
+    ops = 2*networks.count_params(boardsize, width, depth)*n*N_NODES
+    stream = 0 if width <= FUSED_WIDTH else 8*width*(depth + 1)
+    moved = (2*2*2*boardsize**2 + 2*4*(boardsize**2 + 1) + stream)*n*N_NODES
+    return {'products_floor_ms': ops/CEILINGS['matmul_tflops']/1e9,
+            'traffic_floor_ms': moved/CEILINGS['copy_gbytes_s']/1e6}
 
 
 def agreement():
@@ -175,7 +195,8 @@ def search_rate():
                 'sims_per_s': n*N_NODES/whole[0], 'spread': whole[1]/whole[0],
                 'search_ms': 1e3*whole[0], 'network_ms': 1e3*floor[0],
                 'ratio': whole[0]/floor[0], 'network_tflops': ops/floor[0]/1e12,
-                'tree_bytes_per_game': run.trees.n_bytes/n})
+                'tree_bytes_per_game': run.trees.n_bytes/n} | (
+                    floors(size, width, depth, n) if CEILINGS else {}))
             print('   ', {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)
     searches._kept.clear()
     return rows
@@ -326,7 +347,21 @@ PARTS = {   # name: (work, seconds that it may need)
     'layers': (layers, 15), 'launches': (launches, 25), 'memory': (memory, 25),
     'learner': (learner, 15), 'training_rate': (training_rate, 40),
     'smoke_3x3': (lambda: smoke(SHAPES[0] if REHEARSE else (3, 2, 4), 2 if REHEARSE else 40), 50),
-    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 120), 140)}
+    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 120), 140), 'tests': (tests, 240)}
+
+
+def tests(limit=240):
+    """tests/test_gpu.py at full size, where pytest and scipy are installed."""
+    if missing := [x for x in ('pytest', 'scipy') if find_spec(x) is None]:
+        return f'left out: {" and ".join(missing)} not installed'
+    if REHEARSE:
+        return {}
+    root = Path(__file__).parent.parent
+    run = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-x', '--tb=short',
+                          'tests/test_gpu.py'], cwd=root, timeout=limit, capture_output=True,
+                         text=True, env=os.environ | {'PYTHONPATH': str(root)})
+    assert run.returncode == 0, run.stdout[-3000:]
+    return run.stdout.strip().splitlines()[-1]
 
 
 def machine():

@@ -29,6 +29,7 @@ TINY, LOWEST, FAINT = tl.constexpr(1e-36), tl.constexpr(-3e38), tl.constexpr(-75
 _NOISE = tl.constexpr(1 << 32)   # counters of the noise begin here
 _DRAWS = tl.constexpr(256)       # counters of one action's noise
 _CHUNK = tl.constexpr(32)        # nodes that are looked at together
+_PACK = tl.constexpr(1 << 16)    # above the number of any node
 
 
 @triton.jit
@@ -42,7 +43,7 @@ def _policy(prior, children, q, visits, seat, delta, first, node, lane, stretch,
         stretch: what the gaps between q are divided by.
 
     Returns:
-        The shares, the priors and the children of the lanes, and delta.
+        The lanes' shares, their sum, the lanes' children, and delta.
     """
     at = first + node
     inside = lane < A
@@ -68,19 +69,22 @@ def _policy(prior, children, q, visits, seat, delta, first, node, lane, stretch,
     gap = tl.where(possible, (best - value)*scale, 1.)
     least = tl.maximum(tl.max(tl.where(possible, p - gap, TINY), 0), TINY)
     x = tl.maximum(tl.load(delta + at), least)
-    total = tl.sum(p/(x + gap), 0)
+    inverse = 1/(x + gap)
+    share = p*inverse
+    total = tl.sum(share, 0)
     going = (tl.abs(total - 1) >= TOLERANCE).to(tl.int32)
     rounds = 0
     while going > 0:   # Newton's method on 1/S - 1
+        slope = tl.sum(share*inverse, 0)
+        new = tl.maximum(least, x + total*(total - 1)/tl.maximum(slope, TINY))
+        moves = (new != x) & (rounds < 50)
+        x = new
         inverse = 1/(x + gap)
         share = p*inverse
         total = tl.sum(share, 0)
-        slope = tl.sum(share*inverse, 0)
-        new = tl.maximum(least, x + total*(total - 1)/tl.maximum(slope, TINY))
         rounds += 1
-        going = ((tl.abs(total - 1) >= TOLERANCE) & (new != x) & (rounds < 50)).to(tl.int32)
-        x = tl.where(going > 0, new, x)
-    return p/(x + gap), p, child, x
+        going = ((tl.abs(total - 1) >= TOLERANCE) & moves).to(tl.int32)
+    return share, total, child, x
 
 
 @triton.jit
@@ -165,19 +169,20 @@ def advance(out, states, prior, children, root, noise, parent, action, seat, ter
         stretch = _stretch(q, first, new, RULE_2021)
         node = new - new
         steps = node
-        chosen, child, is_first, going = node, node, node, node + 1
+        chosen, child, going = node, node, node + 1
         while going > 0:
-            share, p, kids, x = _policy(prior, children, q, visits, seat, delta, first, node, lane,
-                                        stretch, c_puct, SAMPLING, RULE_2021, PARENT, A)
+            share, total, kids, x = _policy(prior, children, q, visits, seat, delta, first, node,
+                                            lane, stretch, c_puct, SAMPLING, RULE_2021, PARENT, A)
             tl.store(delta + first + node, x)
             u = uniform(key, ((simulation << 12) + steps).to(tl.uint64))
-            sums = tl.cumsum(share, 0)
             possible = share > 0
-            last = tl.max(tl.where(possible, lane, 0), 0)
-            after = (sums > u*tl.max(sums, 0)) & possible
-            chosen = tl.minimum(tl.min(tl.where(after, lane, AP), 0), last)
-            child = tl.sum(tl.where(lane == chosen, kids, 0), 0)
-            is_first = 1 - tl.max((kids > 0).to(tl.int32), 0)
+            after = (tl.cumsum(share, 0) > u*total) & possible
+            # The first such lane and its child, found together.
+            best = tl.min(tl.where(after, lane*_PACK + kids, AP*_PACK), 0)
+            if best >= AP*_PACK:   # a draw at the very end
+                best = tl.max(tl.where(possible, lane*_PACK + kids, 0), 0)
+            chosen = best//_PACK
+            child = best % _PACK
             steps += 1
             tl.store(path + first + steps, tl.where(child > 0, child, new))
             node = tl.where(child > 0, child, node)
@@ -195,7 +200,8 @@ def advance(out, states, prior, children, root, noise, parent, action, seat, ter
             tl.store(delta + at, 0.)
             tl.store(visits + at, 0)
             tl.store(size + g, new + 1)
-            tl.store(n_leaves + g, tl.load(n_leaves + g) + 1 - is_first)
+            has_others = (tl.load(visits + first + node) > 1).to(tl.int32)
+            tl.store(n_leaves + g, tl.load(n_leaves + g) + has_others)
 
 
 @triton.jit(do_not_specialize=['n', 'n_nodes'])
@@ -228,10 +234,10 @@ def summarise(prior, children, q, visits, seat, delta, size, policy, counts, n_n
     first = g.to(tl.int64)*n_nodes
     lane = tl.arange(0, AP)
     stretch = _stretch(q, first, tl.load(size + g), RULE_2021)
-    share, p, child, x = _policy(prior, children, q, visits, seat, delta, first, 0, lane, stretch,
-                                 c_puct, EXACT, RULE_2021, PARENT, A)
+    share, total, child, x = _policy(prior, children, q, visits, seat, delta, first, 0, lane,
+                                     stretch, c_puct, EXACT, RULE_2021, PARENT, A)
     row = g.to(tl.int64)*A + lane
-    tl.store(policy + row, share/tl.sum(share, 0), mask=lane < A)
+    tl.store(policy + row, share/total, mask=lane < A)
     n = tl.load(visits + first + child, mask=child > 0, other=0)
     tl.store(counts + row, n, mask=lane < A)
 
