@@ -342,14 +342,6 @@ def smoke(shape, limit):
             'win_rate_v_untrained': {'black': wins[0], 'white': wins[1], 'games_each': k}}
 
 
-PARTS = {   # name: (work, seconds that it may need)
-    'ceilings': (ceilings, 10), 'agreement': (agreement, 90), 'search': (search_rate, 60),
-    'layers': (layers, 15), 'launches': (launches, 25), 'memory': (memory, 25),
-    'learner': (learner, 15), 'training_rate': (training_rate, 40),
-    'smoke_3x3': (lambda: smoke(SHAPES[0] if REHEARSE else (3, 2, 4), 2 if REHEARSE else 40), 50),
-    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 120), 140), 'tests': (tests, 240)}
-
-
 def tests(limit=240):
     """tests/test_gpu.py at full size, where pytest and scipy are installed."""
     if missing := [x for x in ('pytest', 'scipy') if find_spec(x) is None]:
@@ -362,6 +354,14 @@ def tests(limit=240):
                          text=True, env=os.environ | {'PYTHONPATH': str(root)})
     assert run.returncode == 0, run.stdout[-3000:]
     return run.stdout.strip().splitlines()[-1]
+
+
+PARTS = {   # name: (work, seconds that it may need)
+    'ceilings': (ceilings, 10), 'agreement': (agreement, 90), 'search': (search_rate, 60),
+    'layers': (layers, 15), 'launches': (launches, 25), 'memory': (memory, 25),
+    'learner': (learner, 15), 'training_rate': (training_rate, 40),
+    'smoke_3x3': (lambda: smoke(SHAPES[0] if REHEARSE else (3, 2, 4), 2 if REHEARSE else 40), 50),
+    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 120), 140), 'tests': (tests, 240)}
 
 
 def machine():
