@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import nullcontext
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -64,20 +64,14 @@ def moved(world, device=None):
     return Hex(world.bits.to(device or DEVICE), world.seats.to(device or DEVICE), world.boardsize)
 
 
+@contextmanager
 def on_cpu():
     """Hex by the CPU's kernels, in a rehearsal too."""
-    return _Usable(lambda device, boardsize: device.type == 'cuda') if REHEARSE else nullcontext()
-
-
-class _Usable:
-    def __init__(self, usable):
-        self.usable = usable
-
-    def __enter__(self):
-        self.usable, gpu.usable = gpu.usable, self.usable
-
-    def __exit__(self, *_):
-        self.usable, gpu.usable = gpu.usable, self.usable
+    usable, gpu.usable = gpu.usable, lambda device, boardsize: False
+    try:
+        yield
+    finally:
+        gpu.usable = usable
 
 
 def synchronise():
@@ -337,7 +331,7 @@ def smoke(shape, limit):
             world, move = world[~transition.terminal], move + 1
         wins.append(paid/k)
     searches._kept.clear()
-    return {'samples': trainer.n_samples, 'samples_per_s': trainer.n_samples/limit,
+    return {'samples': trainer.n_samples, 'samples_per_s': trainer.n_samples/gone,
             'resid_var': curve[::max(1, len(curve)//20)] + curve[-1:],
             'win_rate_v_untrained': {'black': wins[0], 'white': wins[1], 'games_each': k}}
 
