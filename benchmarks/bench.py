@@ -88,17 +88,17 @@ def searches(quick, batches, folder):
         weights = folder / f'{size}.npz'
         np.savez(weights, **fused.weights(ours.network(**net))._asdict())
         for n_envs in batches:
-            big = n_envs > 2000
+            big = n_envs > 2000   # where a turn of mctx takes half a minute
             same = dict(n_envs=n_envs, **net)
             found = [contender('boardlaw', 'ours', 'search', **same),
                      contender('mctx gumbel', 'peer', 'mctx_search', policy='gumbel',
-                               weights=str(weights), repeats=2 if big else None, **same),
+                               weights=str(weights), repeats=1 if big else None, **same),
                      contender('network alone', 'network', 'evaluations', **same),
                      contender('matrix products', 'floor', 'products', **net,
                                n_times=16 if quick else 256)]
             if n_envs == 1024 or quick:
                 found += [contender('mctx muzero', 'peer', 'mctx_search', policy='muzero',
-                                    weights=str(weights), repeats=3, **same),
+                                    weights=str(weights), repeats=2, **same),
                           contender('OpenSpiel MCTS', 'peer', 'openspiel_search', boardsize=size,
                                     n_games=64 if quick else 512,
                                     note='C++, random rollouts in place of a network')]
@@ -238,6 +238,7 @@ def main():
     args = parser.parse_args()
     if args.quick:
         args.batches, args.repeats = [64], 2
+    out = args.out or (None if args.quick or args.only else FILE)
     began, load = perf_counter(), os.getloadavg()[0]
     python, missing = install(args.peers)
     workers = {'ours': Worker(sys.executable, 'ours.py'), 'peers': Worker(python, 'peers.py')}
@@ -260,13 +261,14 @@ def main():
                 print('\n' + ', '.join(f'{k} {x}' for k, x in setting.items() if k != 'unit'))
                 print(shown(found), flush=True)
                 rows += found
+                machine |= {'load_after': os.getloadavg()[0],
+                            'seconds': round(perf_counter() - began)}
+                if out:   # after every group: a run that is cut short is not lost
+                    out.write_text(json.dumps({'machine': machine, 'rows': rows}, indent=1) + '\n')
     for at in workers.values():
         at.close()
-    machine |= {'load_after': os.getloadavg()[0], 'seconds': round(perf_counter() - began)}
     print(f"\n{machine['seconds']} s; load {load:.2f} before, {machine['load_after']:.2f} after")
-    out = args.out or (None if args.quick or args.only else FILE)
     if out:
-        out.write_text(json.dumps({'machine': machine, 'rows': rows}, indent=1) + '\n')
         print(f'written to {out}')
 
 
