@@ -105,7 +105,8 @@ def _join(own, joined, s0, s1, s2, on_edge, mask, S: tl.constexpr, W: tl.constex
     growing = tl.max(touches.to(tl.int32), 0)
     while growing > 0:
         s0, s1, s2 = _neighbours(s0, s1, s2, S, W, L0, L1, L2, R0, R1, R2)
-        s0, s1, s2 = s0 & o0 & ~j0, s1 & o1 & ~j1, s2 & o2 & ~j2
+        s0, s1, s2 = s0 & o0, s1 & o1, s2 & o2
+        s0, s1, s2 = s0 ^ (s0 & j0), s1 ^ (s1 & j1), s2 ^ (s2 & j2)   # those not yet joined
         j0, j1, j2 = j0 | s0, j1 | s1, j2 | s2
         growing = tl.max(((s0 | s1 | s2) != 0).to(tl.int32), 0)
     _store_words(joined, j0, j1, j2, touches, W)
