@@ -443,7 +443,9 @@ def test_control_c_saves_first_and_a_second_process_is_refused(output):
     process = subprocess.Popen(
         [sys.executable, '-m', 'boardlaw', 'train', '--save-seconds=1000', '--samples=1e9',
          *arguments], cwd=Path(boardlaw.__file__).parent.parent, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=os.environ | {'BOARDLAW_OUTPUT': str(output)})
+        stderr=subprocess.PIPE, env=os.environ | {'BOARDLAW_OUTPUT': str(output)},
+        # In the background of a shell the signal is ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     wait_for(lambda: runs.names() and any(runs.path(-1).glob('stats.loss.value.*')),
              lambda: process.poll() is None)
     with pytest.raises(RuntimeError, match='another process'):
