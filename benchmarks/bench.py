@@ -53,7 +53,8 @@ def install(folder):
 
 
 def contender(name, side, task, repeats=None, per=1, note='', **arguments):
-    """One of those who take turns: ``side`` is 'ours', 'peer', 'network' or 'floor'.
+    """One of those who take turns: ``side`` is 'ours', 'peer', 'floor', or 'part' or
+    'network' for a part of ours.
 
     Args:
         repeats: turns, if fewer than the others'.
@@ -76,6 +77,7 @@ def random_play(quick):
             contender('OpenSpiel', 'peer', 'openspiel_random', boardsize=size,
                       n_games=(50_000 if quick else 500_000)//size**2,
                       note='C++ bots, without observations'),
+            contender('boardlaw, no observations', 'part', 'random_blind', n_steps=many, **steps),
             contender('observations written', 'floor', 'writing', n_steps=many, fresh=False,
                       **steps),
             contender('observations written, new memory', 'floor', 'writing', n_steps=few,

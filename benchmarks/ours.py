@@ -77,6 +77,34 @@ def random_loop(boardsize, n_envs, n_steps):
 
 
 @njit(nogil=True)
+def _blind_steps(bits, seats, keys, n_steps, boardsize, neighbours, start, stop):
+    stack = np.empty(boardsize**2, np.int64)
+    for e in range(start, stop):
+        seat = seats[e]
+        for t in range(n_steps):
+            free = rules.n_empty(bits[e], boardsize**2)
+            n = (rng.draw(keys[e], t) >> np.uint64(32))*np.uint64(free) >> np.uint64(32)
+            a = rules.nth_empty(bits[e], seat, n, boardsize**2)
+            seat, _ = rules._advance(bits[e], seat, a, True, boardsize, neighbours, stack)
+        seats[e] = seat
+
+
+def random_blind(boardsize, n_envs, n_steps):
+    """The compiled call's moves and resets, and no observations."""
+    world, calls = Hex.initial(n_envs, boardsize), [0]
+    bits, seats = world._bits.copy(), world._seats.copy()
+
+    def run():
+        calls[0] += 1
+        keys = rng.keys(0, n_envs, calls[0])
+        threads.split(lambda i, j: _blind_steps(bits, seats, keys, n_steps, boardsize,
+                                                neighbours(boardsize), i, j), n_envs, 256)
+        return n_envs*n_steps
+
+    return run
+
+
+@njit(nogil=True)
 def _write_rows(obs, n_steps, start, stop):
     for e in range(start, stop):
         for t in range(n_steps):
@@ -364,5 +392,5 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
 
 if __name__ == '__main__':
     worker.serve({f.__name__: f for f in (
-        versions, random_steps, random_loop, writing, search, evaluations, products, training,
-        matches, elo, elo_covariance, cholesky, reading, profile)})
+        versions, random_steps, random_loop, random_blind, writing, search, evaluations, products,
+        training, matches, elo, elo_covariance, cholesky, reading, profile)})
