@@ -32,6 +32,7 @@ from boardlaw.mcts import gpu as searches  # noqa: E402
 from boardlaw.mcts import gpu_kernels as kernels  # noqa: E402
 from boardlaw.mcts.gpu_network import FUSED_WIDTH, Forward  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning')   # of the interpreter
 needs_gpu = pytest.mark.skipif(not GPU, reason='needs a GPU')
 BOTH = pytest.mark.parametrize('rule, unvisited', [
     ('corrected', 'parent'), ('corrected', 'worst'), ('2021', 'worst')])

@@ -93,8 +93,10 @@ def _stretch(q, first, size, RULE_2021: tl.constexpr):
     largest = 1.
     if RULE_2021:
         seen = tl.zeros((_CHUNK,), tl.float32)
-        for start in range(0, size, _CHUNK):
+        start = size - size
+        while start < size:
             i = start + tl.arange(0, _CHUNK)
+            start += _CHUNK
             seen = tl.maximum(seen, tl.abs(tl.load(q + first + i, mask=i < size, other=0.)))
         largest = tl.max(seen, 0)
         largest = tl.where(largest > 0, largest, 1.)
@@ -153,8 +155,10 @@ def advance(out, states, prior, children, root, noise, parent, action, seat, ter
 
     result = tl.load(value + first + here)
     steps = tl.load(depth + g)
-    for start in range(0, steps + 1, _CHUNK):
+    start = steps - steps
+    while start <= steps:
         i = start + tl.arange(0, _CHUNK)
+        start += _CHUNK
         passed = i <= steps
         at = first + tl.load(path + first + i, mask=passed, other=0)
         n = tl.load(visits + at, mask=passed, other=0) + 1

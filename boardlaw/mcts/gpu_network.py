@@ -29,44 +29,44 @@ def _relu(x):
 
 
 @triton.jit
-def _perceptron(obs, first, first_bias, body, body_bias, alphas, heads, heads_bias, out, inputs,
-                outputs, DEPTH: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
-                H: tl.constexpr):
+def _perceptron(obs, first, first_bias, body, body_bias, alphas, heads, heads_bias, out,
+                INPUTS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr,
+                M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, H: tl.constexpr):
     """A whole network of width ``N``, ``M`` positions a program, ``H`` outputs at a time."""
     row = tl.program_id(0)*M + tl.arange(0, M)
     column, inner, head = tl.arange(0, N), tl.arange(0, K), tl.arange(0, H)
     x = tl.zeros((M, N), tl.float32)
-    for k in range(0, inputs, K):
-        x = tl.dot(_tile(obs, row, k + inner, inputs),
-                   tl.trans(_tile(first, column, k + inner, inputs)), x)
+    for k in range(0, INPUTS, K):
+        x = tl.dot(_tile(obs, row, k + inner, INPUTS),
+                   tl.trans(_tile(first, column, k + inner, INPUTS)), x)
     x += tl.load(first_bias + column)[None, :]
     for layer in range(DEPTH):
         w = tl.trans(_tile(body + layer*N*N, column, column, N))
         y = tl.dot(_relu(x).to(tl.float16), w) + tl.load(body_bias + layer*N + column)[None, :]
         x += tl.load(alphas + layer)*y
     x = x.to(tl.float16)
-    for h in range(0, outputs, H):
+    for h in range(0, OUTPUTS, H):
         y = tl.dot(x, tl.trans(_tile(heads, h + head, column, N)))
         y += tl.load(heads_bias + h + head)[None, :]
-        tl.store(out + row.to(tl.int64)[:, None]*outputs + (h + head)[None, :], y)
+        tl.store(out + row.to(tl.int64)[:, None]*OUTPUTS + (h + head)[None, :], y)
 
 
 @triton.jit
-def _linear(x, w, bias, alpha, z, inputs, outputs, RESIDUAL: tl.constexpr, M: tl.constexpr,
-            N: tl.constexpr, K: tl.constexpr):
+def _linear(x, w, bias, alpha, z, INPUTS: tl.constexpr, OUTPUTS: tl.constexpr,
+            RESIDUAL: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
     """``z = x w' + bias``, or with ``RESIDUAL`` ``z = x + alpha*(relu(x) w' + bias)``."""
     row = tl.program_id(1)*M + tl.arange(0, M)
     column, inner = tl.program_id(0)*N + tl.arange(0, N), tl.arange(0, K)
     total = tl.zeros((M, N), tl.float32)
-    for k in range(0, inputs, K):
-        a = _tile(x, row, k + inner, inputs)
+    for k in range(0, INPUTS, K):
+        a = _tile(x, row, k + inner, INPUTS)
         if RESIDUAL:
             a = _relu(a)
-        total = tl.dot(a.to(tl.float16), tl.trans(_tile(w, column, k + inner, inputs)), total)
+        total = tl.dot(a.to(tl.float16), tl.trans(_tile(w, column, k + inner, INPUTS)), total)
     total += tl.load(bias + column)[None, :]
     if RESIDUAL:
-        total = _tile(x, row, column, outputs) + tl.load(alpha)*total
-    tl.store(z + row.to(tl.int64)[:, None]*outputs + column[None, :], total)
+        total = _tile(x, row, column, OUTPUTS) + tl.load(alpha)*total
+    tl.store(z + row.to(tl.int64)[:, None]*OUTPUTS + column[None, :], total)
 
 
 def _tile_size(x, most):
@@ -137,8 +137,8 @@ class Forward:
         if self.fused:
             _perceptron[(rows//self.launch['M'],)](
                 self.obs, self.first, self.first_bias, self.body, self.body_bias, self.alphas,
-                self.heads, self.heads_bias, self.out, inputs, self.out.shape[1],
-                DEPTH=self.depth, **self.launch)
+                self.heads, self.heads_bias, self.out, INPUTS=inputs,
+                OUTPUTS=self.out.shape[1], DEPTH=self.depth, **self.launch)
             return
         a, b = self.x
         self._linear(self.obs, self.first, self.first_bias, a)
@@ -150,5 +150,5 @@ class Forward:
     def _linear(self, x, w, bias, z, alpha=None):
         outputs, inputs = w.shape
         _linear[(outputs//self.launch['N'], len(x)//self.launch['M'])](
-            x, w, bias, bias if alpha is None else alpha, z, inputs, outputs,
-            RESIDUAL=alpha is not None, **self.launch)
+            x, w, bias, bias if alpha is None else alpha, z, INPUTS=inputs,
+            OUTPUTS=outputs, RESIDUAL=alpha is not None, **self.launch)
