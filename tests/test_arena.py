@@ -22,13 +22,7 @@ FIXTURE = next((Path(__file__).parent / 'fixtures/original-format/output/pavlov'
 RUN = FIXTURE.name
 
 
-@pytest.fixture(autouse=True)
-def clean(tmp_path, monkeypatch):
-    monkeypatch.delenv('BOARDLAW_DB', raising=False)
-    monkeypatch.setenv('BOARDLAW_OUTPUT', str(tmp_path / 'output'))
-    sql.use(None)
-    yield
-    sql.use(None)
+pytestmark = pytest.mark.usefixtures('clean')
 
 
 @pytest.fixture

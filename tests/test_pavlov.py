@@ -20,22 +20,10 @@ import pytest
 from boardlaw import pavlov
 from boardlaw.pavlov import disk, files, runs
 
-FIXTURES = Path(__file__).parent / 'fixtures/original-format/output'
-OLD = '2026-11-23 09-48-06 arch-calm'
 fork = multiprocessing.get_context('fork')
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path):
-    with pavlov.use_root(tmp_path):
-        yield tmp_path
-
-
-@pytest.fixture
-def old(output):
-    """A copy of a run that the 2021 code wrote."""
-    shutil.copytree(FIXTURES / 'pavlov' / OLD, output / 'pavlov' / OLD)
-    return OLD
+pytestmark = pytest.mark.usefixtures('output')
 
 
 def test_root_is_set_by_call_block_and_environment(monkeypatch, tmp_path):

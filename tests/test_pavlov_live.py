@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,26 +14,12 @@ import pytest
 from boardlaw import pavlov
 from boardlaw.pavlov import live, logs, runs, stats
 
-FIXTURES = Path(__file__).parent / 'fixtures/original-format/output'
-OLD = '2026-11-23 09-48-06 arch-calm'
-
-
-@pytest.fixture(autouse=True)
-def output(tmp_path):
-    with pavlov.use_root(tmp_path):
-        yield tmp_path
-
-
-@pytest.fixture
-def old(output):
-    """A copy of a run that the 2021 code wrote."""
-    shutil.copytree(FIXTURES / 'pavlov' / OLD, output / 'pavlov' / OLD)
-    return OLD
+pytestmark = pytest.mark.usefixtures('output')
 
 
 def test_the_table_shows_current_values(old):
     lines = pavlov.Watch(old).text().splitlines()
-    assert lines[0] == f'{OLD}  bee/3' and lines[1].startswith('01:26:26 in, last row ')
+    assert lines[0] == f'{old}  bee/3' and lines[1].startswith('01:26:26 in, last row ')
     shown = {line.split()[0]: line.split()[1] for line in lines[3:]}
     kinds = stats.channels(old)
     assert set(shown) == {c for c, k in kinds.items() if k != 'silent'}
@@ -79,7 +64,7 @@ def test_it_leaves_a_static_page(old):
     picture = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', page)[1]
     assert b'</svg>' in base64.b64decode(picture)
     assert 'http' not in page.replace(picture, '')  # nothing is fetched
-    assert bundle['text/plain'].splitlines()[0] == f'{OLD}  bee/3'
+    assert bundle['text/plain'].splitlines()[0] == f'{old}  bee/3'
 
 
 def test_a_run_without_statistics_and_with_a_hostile_description():

@@ -9,13 +9,11 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import struct
 import time
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,23 +23,11 @@ import torch
 from boardlaw import pavlov
 from boardlaw.pavlov import files, kinds, npr, runs, stats, storage, writing
 
-FIXTURES = Path(__file__).parent / 'fixtures/original-format/output'
-OLD = '2026-11-23 09-48-06 arch-calm'
 nan, inf = float('nan'), float('inf')
 fork = multiprocessing.get_context('fork')
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path):
-    with pavlov.use_root(tmp_path):
-        yield tmp_path
-
-
-@pytest.fixture
-def old(output):
-    """A copy of a run that the 2021 code wrote."""
-    shutil.copytree(FIXTURES / 'pavlov' / OLD, output / 'pavlov' / OLD)
-    return OLD
+pytestmark = pytest.mark.usefixtures('output')
 
 
 def put(run, kind, channel, rows, types=None):

@@ -5,7 +5,6 @@ import pickle
 import random
 import re
 import resource
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,21 +18,7 @@ import torch
 from boardlaw import pavlov
 from boardlaw.pavlov import runs, storage
 
-FIXTURES = Path(__file__).parent / 'fixtures/original-format/output'
-OLD = '2026-11-23 09-48-06 arch-calm'
-
-
-@pytest.fixture(autouse=True)
-def output(tmp_path):
-    with pavlov.use_root(tmp_path):
-        yield tmp_path
-
-
-@pytest.fixture
-def old(output):
-    """A copy of a run that the 2021 code wrote."""
-    shutil.copytree(FIXTURES / 'pavlov' / OLD, output / 'pavlov' / OLD)
-    return OLD
+pytestmark = pytest.mark.usefixtures('output')
 
 
 def equal(a, b):

@@ -32,14 +32,7 @@ TABLES_2021 = {
                       'boardsize width depth train_nodes'}
 
 
-@pytest.fixture(autouse=True)
-def clean(tmp_path, monkeypatch):
-    """No choice of the user's own, and an empty output folder."""
-    monkeypatch.delenv('BOARDLAW_DB', raising=False)
-    monkeypatch.setenv('BOARDLAW_OUTPUT', str(tmp_path / 'output'))
-    sql.use(None)
-    yield
-    sql.use(None)
+pytestmark = pytest.mark.usefixtures('clean')
 
 
 @pytest.fixture
