@@ -28,6 +28,8 @@ from pathlib import Path
 REHEARSE = '--rehearse' in sys.argv
 if REHEARSE:
     os.environ['TRITON_INTERPRET'] = '1'
+if missing := [x for x in ('torch', 'triton', 'numba') if find_spec(x) is None]:
+    sys.exit(f'Nothing was measured: {", ".join(missing)} not installed for {sys.executable}')
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
