@@ -11,6 +11,8 @@ from the account file that `b2 account authorize` leaves; b2sdk then lists and s
 Locally a run lives in `pavlov.root()/pavlov/<run>/`, in the bucket in `output/pavlov/<run>/`. The
 environment variables that `_info.json` held in 2021 are dropped on the way, in both directions.
 Every failure is a `BackupError`; what has arrived is kept and the same call goes on from there.
+
+Explained in the chapter book/data2021.ipynb.
 """
 import contextlib
 import io

@@ -3,6 +3,8 @@
 Self-play is kept time-major: row t of a `[T, n_envs, ...]` tensor holds step t of every game. A
 target is the search's policy at the root and the reward-to-go, the result of the game that the
 position belongs to.
+
+Explained in the chapter book/training.ipynb.
 """
 from dataclasses import dataclass, fields
 from typing import NamedTuple

@@ -4,6 +4,8 @@ A stack of residual layers x + α W relu(x), each with a scalar α that starts a
 network is a linear map however deep it is (Bachlechner et al., "ReZero is all you need",
 arXiv 2003.04887). The parameter names are those of the agents published in 2021, so that their
 files load here and ours load there.
+
+Explained in the chapter book/network.ipynb.
 """
 import re
 from collections.abc import Mapping

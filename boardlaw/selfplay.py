@@ -4,6 +4,8 @@ Each step searches from every game, lets the network learn once from the last ``
 and plays a move. All random numbers are functions of (seed, game, step), so that a state that has
 been saved and restored goes on exactly as one that never stopped (on a CPU, with the same versions,
 and for large networks the same number of torch threads).
+
+Explained in the chapter book/training.ipynb.
 """
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral

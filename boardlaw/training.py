@@ -4,6 +4,8 @@ A run's `storage.latest.pkl` holds everything that the next step depends on. It 
 savepoints, and a run that was killed goes on from there: later statistics are cut off and made
 again, so that on a CPU a resumed run ends as one that was never stopped. `storage.snapshot.{n}.pkl`
 holds the agent alone, at the n-th of a schedule of compute.
+
+Explained in the chapter book/training.ipynb.
 """
 import logging
 import math

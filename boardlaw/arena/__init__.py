@@ -1,4 +1,7 @@
-"""The arena: agents meet, and the results are kept."""
+"""The arena: agents meet, and the results are kept.
+
+Explained in the chapter book/arena.ipynb.
+"""
 from .evaluation import evaluate, load, register
 from .matches import RandomAgent, Result, match, play, winrate
 

@@ -15,6 +15,8 @@ round robin over 2,170 Elo (as on 9x9) with 1,024 games a pair, by 270 with 128.
 stand that. `posterior` has Jeffreys' prior instead, half a pseudo-win each way times the pair's
 leverage: about one game an agent, not two a pair, which removes the bias to first order (Firth
 1993, Biometrika 80).
+
+Explained in the chapter book/elo.ipynb.
 """
 from typing import NamedTuple
 

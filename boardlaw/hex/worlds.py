@@ -4,6 +4,8 @@ Seat 0 is Black: it moves first and joins top to bottom. Seat 1 is White and joi
 Observations, valid actions and actions are in the *mover's frame*: when White is to move the board
 is transposed and the colours swapped, so that the mover always plays top to bottom and a network
 needs to learn one side only. Action ``a`` is row ``a // S``, column ``a % S`` of that frame.
+
+Explained in the chapter book/hex.ipynb.
 """
 from dataclasses import dataclass
 from functools import cache, cached_property

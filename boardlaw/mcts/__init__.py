@@ -1,4 +1,7 @@
-"""Regularised policy search (Grill et al. 2020), batched over games."""
+"""Regularised policy search (Grill et al. 2020), batched over games.
+
+Explained in the chapter book/search.ipynb.
+"""
 from .agent import Decisions, MCTSAgent
 from .search import C_PUCT, BadSearch, Search, search
 

@@ -12,6 +12,8 @@ N is the visits of a node's children and A = S*S the number of actions, taken or
 every visit twice, and one for each action without a child. q is mapped from [-1, 1] to [0, 1] by
 (1 + q)/2; under rule '2021' it is first stretched so that the tree's largest |q| is 1. An action
 without a child is taken to be worth what ``unvisited`` says.
+
+Explained in the chapter book/search.ipynb.
 """
 from dataclasses import dataclass
 from numbers import Integral

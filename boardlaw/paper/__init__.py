@@ -3,6 +3,8 @@
     agents = paper.published()
     paper.figures.frontiers(agents)
     paper.tables.claims(agents)
+
+Explained in the chapter book/scaling.ipynb.
 """
 from . import data, figures, fits, tables
 from .data import (

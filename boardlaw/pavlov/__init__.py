@@ -7,7 +7,10 @@
 
     pavlov.runs.pandas();  pavlov.stats.pandas(run, 'loss.value');  pavlov.watch(run)
 
-It knows nothing of what is trained."""
+It knows nothing of what is trained.
+
+Explained in the chapter book/data2021.ipynb.
+"""
 
 from . import files, logs, runs, stats, storage
 from .disk import CorruptFile, NotFound, root, use_root

@@ -5,6 +5,8 @@
 
 It reads the database that the package ships unless ``sql.use`` or the environment variable
 BOARDLAW_DB names another: '2021', a path, or an SQLAlchemy URL.
+
+Explained in the chapter book/data2021.ipynb.
 """
 from .database import BadDatabase, check, create, engine, execute, path_2021, query, target, use
 from .queries import agent_query, mohex_trial_query, noise_scale_query, trial_query
