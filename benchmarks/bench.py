@@ -100,7 +100,7 @@ def searches(quick, batches, folder):
                                n_times=16 if quick else 256)]
             if n_envs == 1024 or quick:
                 found += [contender('mctx muzero', 'peer', 'mctx_search', policy='muzero',
-                                    weights=str(weights), repeats=2, **same),
+                                    weights=str(weights), repeats=1, **same),
                           contender('OpenSpiel MCTS', 'peer', 'openspiel_search', boardsize=size,
                                     n_games=64 if quick else 512,
                                     note='C++, random rollouts in place of a network')]
