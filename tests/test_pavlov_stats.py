@@ -578,7 +578,7 @@ def test_killed_and_resumed_runs_equal_a_straight_one():
         stats.last('elo', 1)
     kills = 0
     for _ in range(60):
-        worker = fork.Process(target=_train, args=(killed, .002))
+        worker = fork.Process(target=_train, args=(killed, .01))
         worker.start()
         worker.join(rng.uniform(.03, .15) if kills < 8 else None)
         if worker.is_alive():
