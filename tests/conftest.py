@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from boardlaw import pavlov, sql
 
@@ -32,3 +33,12 @@ def clean(tmp_path, monkeypatch):
     sql.use(None)
     yield
     sql.use(None)
+
+
+@pytest.fixture
+def one_thread():
+    """Parallel regions over such small tensors only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -7,14 +7,7 @@ from boardlaw.hex import Hex
 from boardlaw.learning import Batch
 from boardlaw.networks import Network, Output
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Parallel regions over such small tensors only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def a_batch(n=256, boardsize=3, seed=0):

@@ -30,13 +30,7 @@ def output(tmp_path):
         yield tmp_path
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Parallel regions over such small tensors only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def result(run):
