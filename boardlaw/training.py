@@ -122,7 +122,7 @@ class _Run:
         self.limits = params['limits']
         self.flops = params.get('snapshots') or schedule(config.boardsize)
         self.trainer = Trainer(config, device)
-        self.n_reported, self.runtime, offsets = 0, 0., {}
+        self.n_reported, self.runtime, self.cputime, offsets = 0, 0., 0., {}
         try:
             offsets = self._load(storage.load_latest(run))
             log.info('Resuming at %d samples', self.trainer.n_samples)
@@ -136,7 +136,8 @@ class _Run:
 
     def train(self, progress, save_seconds, stopped):
         """Steps until a limit is reached, or `stopped` holds something."""
-        trainer, began = self.trainer, time.monotonic() - self.runtime
+        trainer = self.trainer
+        began, began_cpu = time.monotonic() - self.runtime, time.process_time() - self.cputime
         window = max(1, min(STATS_EVERY, self.config.buffer_len))
         bar = _Bar(self, progress)
         with stats.to_run(self.run, WRITER, append=True) as writer, bar:
@@ -145,6 +146,7 @@ class _Run:
                 due = (trainer.n_learnt + 1) % window == 0 and trainer.buffer.full
                 measured = trainer.advance(measure=due)
                 self.runtime = time.monotonic() - began
+                self.cputime = time.process_time() - began_cpu
                 self.snapshot()
                 if due:
                     self.report(measured)
@@ -181,7 +183,7 @@ class _Run:
         network = {f'network.{k}': x for k, x in self.trainer.network.state_dict().items()}
         search = {'kwargs.n_nodes': self.config.n_nodes, 'kwargs.c_puct': self.config.c_puct}
         return {'agent': network | search, 'n_flops': self.trainer.n_flops,
-                'n_samples': self.trainer.n_samples, 'runtime': self.runtime}
+                'n_samples': self.trainer.n_samples, 'runtime': self.runtime, 'cputime': self.cputime}
 
     def save(self, writer):
         """Replaces the savepoint: the agent, and under 'training' all that it takes to go on."""
@@ -207,6 +209,7 @@ class _Run:
                        if k.startswith('network.')}
             self.trainer.load_state_dict(state | {'network': network})
             self.n_reported, self.runtime = state['n_reported'], saved['runtime']
+            self.cputime = saved['cputime']
             return state['stats']
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as e:
             raise CorruptFile(f'"{file}" is not a savepoint of this run: {e}') from e

@@ -430,9 +430,10 @@ def test_adding_twice_is_adding_once(fresh):
     ids = {sql.add_agent(snap, nodes, c) for nodes in (64, 8) for c in (1/16, .3) for _ in range(2)}
     assert len(ids) == 4
     sql.add_run('a run', 'bee/3', 3, 2, 1, 64, {'params': {'b': 1, 'a': 2}, 'seed': np.int64(5)})
-    sql.add_run('a run', 'bee/3', 3, 2, 1, 64, {'seconds': 3.})
+    sql.add_run('a run', 'bee/3', 3, 2, 1, 64, {'machine': 'a laptop'})
     details = sql.query('select * from run_details').iloc[0]
-    assert (details.params, details.seed, details.seconds) == ('{"a": 2, "b": 1}', 5, 3)
+    assert (details.params, details.seed, details.machine) == (
+        '{"a": 2, "b": 1}', 5, 'a laptop')
     assert sql.query('select count(*) as n from run_details').n.item() == 1
 
 

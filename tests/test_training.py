@@ -36,10 +36,10 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 def result(run):
     """All that a run left behind that does not depend on the clock."""
     saved = storage.load_latest(run)
-    saved.pop('runtime')
+    saved.pop('runtime'), saved.pop('cputime')
     numbered = {n: storage.load_snapshot(run, n) for n in storage.snapshots(run).index}
     for state in numbered.values():
-        state.pop('runtime')
+        state.pop('runtime'), state.pop('cputime')
     rows = {}
     for channel in stats.channels(run):
         array = stats.array(run, channel)

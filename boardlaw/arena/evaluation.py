@@ -5,8 +5,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from .. import rng, sql
+from ..hex.solve import PerfectPlayer
 from ..pavlov import runs, storage
 from . import common, matches
+
+#: Description in the database of the exact solver's player, as whom a rating has its 0.
+PERFECT = 'perfect'
 
 
 def register(run=-1, n_nodes=None, c_puct=None, **details):
@@ -14,7 +18,7 @@ def register(run=-1, n_nodes=None, c_puct=None, **details):
 
     Args:
         n_nodes, c_puct: of their search in play; by default those of their training.
-        details: further fields of run_details (version, machine, seconds) by name.
+        details: further fields of run_details (version, machine) by name.
 
     Returns:
         A Series of snapshot numbers indexed by the agents' ids.
@@ -33,8 +37,19 @@ def register(run=-1, n_nodes=None, c_puct=None, **details):
 def _register(run, n, n_nodes, c_puct):
     saved = storage.load_snapshot(run, n)
     agent = common.agent(run, n, n_nodes=n_nodes, c_puct=c_puct)
-    snap = sql.add_snap(run, n, saved['n_samples'], saved['n_flops'])
+    details = {k: saved[v] for k, v in [('seconds', 'runtime'), ('cpu_seconds', 'cputime')]
+               if v in saved}
+    snap = sql.add_snap(run, n, saved['n_samples'], saved['n_flops'], details)
     return sql.add_agent(snap, agent.n_nodes, agent.c_puct)
+
+
+def register_perfect(boardsize):
+    """Enters the exact solver's player for a board in the database in use; returns its id.
+
+    It is the agent of a run without a network: width, depth and nodes are 0.
+    """
+    run = sql.add_run(f'{PERFECT} {boardsize}x{boardsize}', PERFECT, boardsize, 0, 0, 0)
+    return sql.add_agent(sql.add_snap(run, 0, 0, 0), 0, 0)
 
 
 def load(ids, device='cpu'):
@@ -42,12 +57,12 @@ def load(ids, device='cpu'):
     known = sql.agent_query()
     if missing := set(ids) - set(known.index):
         raise LookupError(f'{sql.engine().url} has no agents {sorted(missing)}')
-    return {i: common.agent(row.run, row.idx, device, n_nodes=int(row.test_nodes),
-                            c_puct=row.test_c)
+    return {i: PerfectPlayer() if row.description == PERFECT else
+            common.agent(row.run, row.idx, device, n_nodes=int(row.test_nodes), c_puct=row.test_c)
             for i, row in known.loc[list(ids)].iterrows()}
 
 
-def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True):
+def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False):
     """Plays the pairs that the database in use lacks, in both colour orders, and saves each row.
 
     What is there is not played again: after an interruption, call it once more.
@@ -55,8 +70,9 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True):
     Args:
         agents: {id: agent} as :func:`load` returns them, or ids.
         pairs: pairs of ids, each played in both orders; by default all pairs.
-        n_games: games in each order.
+        n_games: games in each order, a number or one for each pair.
         seed: with the ids it determines every game.
+        more: whether `n_games` are played on top of those that are there.
 
     Returns:
         How many games were played.
@@ -64,28 +80,31 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True):
     Raises:
         ValueError: a pair plays on different boards.
     """
-    agents = agents if isinstance(agents, dict) else load(agents)
+    known = sql.agent_query()
+    if not isinstance(agents, dict):
+        agents = load(agents)
     pairs = list(itertools.combinations(agents, 2) if pairs is None else pairs)
-    if mixed := [(a, b) for a, b in pairs if _boardsize(agents[a]) != _boardsize(agents[b])]:
+    n_games = list(n_games) if hasattr(n_games, '__len__') else [n_games]*len(pairs)
+    board = known.boardsize
+    if mixed := [(a, b) for a, b in pairs if board[a] != board[b]]:
         raise ValueError(f'agents {mixed[0]} play on boards of different size: evaluate those of '
                          'each board apart')
-    orders = [order for a, b in pairs for order in ((a, b), (b, a))]
+    orders = [(order, n) for (a, b), n in zip(pairs, n_games, strict=True)
+              for order in ((a, b), (b, a))]
     played = sql.query('select black_agent, white_agent, sum(black_wins + white_wins) as games '
                        'from trials group by black_agent, white_agent')
-    played = {(row.black_agent, row.white_agent): row.games for row in played.itertuples()}
-    todo = [(order, n) for order in orders if (n := n_games - played.get(order, 0)) > 0]
-    for (black, white), n in tqdm(todo, 'matches', disable=not progress):
+    played = {(row.black_agent, row.white_agent): int(row.games) for row in played.itertuples()}
+    todo = [(*order, before, n if more else n - before) for order, n in orders
+            for before in [played.get(order, 0)] if more or n > before]
+    for black, white, before, n in tqdm(todo, 'matches', disable=not progress):
         # Games that top up an earlier row must not repeat it: the seed counts what was played.
-        result = matches.play(agents[black], agents[white], int(n), _boardsize(agents[black]),
-                              rng.fold(seed, black, white, n_games - n))
+        result = matches.play(agents[black], agents[white], n, int(board[black]),
+                              rng.fold(seed, black, white, before))
+        sides = agents[black], agents[white]
         sql.save_trials([{
             'black_agent': black, 'white_agent': white, 'black_wins': result.black_wins,
             'white_wins': result.white_wins, 'moves': result.moves, 'times': result.seconds,
-            'seed': seed, 'rule': f'{agents[black].rule}/{agents[white].rule}',
-            'noise_eps': max(agents[black].noise_eps, agents[white].noise_eps),
-            'sampled': int(not (agents[black].argmax or agents[white].argmax))}])
-    return sum(n for _, n in todo)
-
-
-def _boardsize(agent):
-    return agent.network.boardsize
+            'seed': seed, 'rule': '/'.join(getattr(side, 'rule', 'exact') for side in sides),
+            'noise_eps': max(getattr(side, 'noise_eps', 0.) for side in sides),
+            'sampled': int(not any(getattr(side, 'argmax', False) for side in sides))}])
+    return sum(n for *_, n in todo)

@@ -1,4 +1,4 @@
-"""What the evaluation database holds: the tables of 2021, and two of ours beside them.
+"""What the evaluation database holds: the tables of 2021, and three of ours beside them.
 
 Every field's meaning is its column's comment; :func:`schema` lists them, and the book prints the
 list.
@@ -88,9 +88,14 @@ run_details = Table(
     Column('seed', BigInteger, comment='seed of all its random numbers'),
     Column('version', Text, comment='version or commit of boardlaw that trained it'),
     Column('machine', Text, comment='kind of machine, without its name'),
-    Column('seconds', Float, comment='wall time of the training'),
-    Column('samples', Float, comment='positions searched in all'),
     comment='where a run of this package comes from (not in 2021)')
+
+snap_details = Table(
+    'snap_details', metadata,
+    Column('snap', ForeignKey('snaps.id'), primary_key=True, comment='the snapshot'),
+    Column('seconds', Float, comment='wall time of the training so far'),
+    Column('cpu_seconds', Float, comment='processor time of the training so far, all cores'),
+    comment='what a snapshot of this package took to train (not in 2021)')
 
 trial_details = Table(
     'trial_details', metadata,

@@ -28,10 +28,19 @@ def add_run(run, description, boardsize, width, depth, nodes, details=None):
     return run
 
 
-def add_snap(run, idx, samples, flops):
-    """Adds snapshot ``idx`` of a run unless it is there; returns its id."""
-    return _get_or_add(tables.snaps, {'run': run, 'idx': int(idx)}, samples=float(samples),
+def add_snap(run, idx, samples, flops, details=None):
+    """Adds snapshot ``idx`` of a run unless it is there; returns its id.
+
+    Args:
+        details: what it took to train, fields of snap_details by name; not changed if they are
+            there.
+    """
+    snap = _get_or_add(tables.snaps, {'run': run, 'idx': int(idx)}, samples=float(samples),
                        flops=float(flops))
+    if details:
+        _refuse_unknown(tables.snap_details, details, _fields(tables.snap_details, 'snap'))
+        _get_or_add(tables.snap_details, {'snap': snap}, **details)
+    return snap
 
 
 def add_agent(snap, nodes=64, c=1/16):
