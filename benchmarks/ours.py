@@ -304,7 +304,7 @@ def _replay_rules(tree, states, boardsize, neighbours, obs, look):
             rules.place(game, np.int64(1 - node.seat), np.int64(node.action), boardsize,
                         neighbours, stack)
             if look:
-                rules.write_obs(game, np.int64(node.seat), boardsize**2, obs[g])
+                rules.write_obs(game, np.int64(node.seat), obs[g])
 
 
 @njit(nogil=True)
@@ -353,7 +353,7 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
     tree = allocate(chunk, n_nodes, boardsize**2)
     states = np.empty((chunk, n_nodes, *world._bits.shape[1:]), np.uint64)
     batched = None if inline else fused.Batched(net, chunk)
-    obs = np.empty((chunk, boardsize**2, 2), np.float32)
+    obs = np.empty((chunk, boardsize**2), np.uint64)
     outs = np.zeros((chunk, boardsize**2 + 1), np.float32)
     roots = np.empty((chunk, boardsize**2), np.float32)
     keys = rng.keys(0, n_envs, 1)

@@ -13,6 +13,8 @@ from ..rng import draw
 
 OWN, OTHER, TOP, BOTTOM = 0, 1, 2, 3   # own stones, the opponent's, own joined to row 0, to row S-1
 ONE, WORD = np.uint64(1), np.uint64(63)
+# A cell of an observation, its two float32 as one word, by whose stone is there.
+_MINE, _THEIRS = np.eye(2, dtype=np.float32).view(np.uint64)[:, 0]
 
 
 def n_words(boardsize):
@@ -97,13 +99,17 @@ def place_all(bits, seat, cells, boardsize, neighbours):
 
 
 @njit(inline='always')
-def write_obs(bits, seat, n_cells, obs):
-    """Unpacks the mover's view into ``obs`` `[S*S, 2]`: its stones, the opponent's."""
+def write_obs(bits, seat, obs):
+    """Unpacks the mover's view: its stones, the opponent's.
+
+    Args:
+        obs: `[S*S]` uint64, the memory of `[S*S, 2]` float32: one store a cell instead of two.
+    """
     for i in range(bits.shape[2]):
         own, other = bits[seat, OWN, i], bits[seat, OTHER, i]
-        for j in range(min(64, n_cells - i*64)):
-            obs[i*64 + j, 0] = np.float32((own >> np.uint64(j)) & ONE)
-            obs[i*64 + j, 1] = np.float32((other >> np.uint64(j)) & ONE)
+        for j in range(min(64, len(obs) - i*64)):
+            mine, theirs = (own >> np.uint64(j)) & ONE, (other >> np.uint64(j)) & ONE
+            obs[i*64 + j] = -mine & _MINE | -theirs & _THEIRS
 
 
 @njit(inline='always')
@@ -133,9 +139,9 @@ def nth_empty(bits, seat, n, n_cells):
 
 @njit(nogil=True, cache=True)
 def observations(bits, seats, start, stop, obs):
-    """`[n_envs, S*S, 2]` float32 of games start to stop."""
+    """Writes ``obs`` `[n_envs, S*S]`, as :func:`write_obs` has it, of games start to stop."""
     for e in range(start, stop):
-        write_obs(bits[e], seats[e], obs.shape[1], obs[e])
+        write_obs(bits[e], seats[e], obs[e])
 
 
 @njit(nogil=True, cache=True)
@@ -235,7 +241,7 @@ def random_actions(bits, seats, keys, start, stop, n_cells, actions):
 def random_steps(bits, seats, keys, n_steps, start, stop, boardsize, neighbours, obs, wins):
     """Plays ``n_steps`` random moves with resets, in place, writing each observation on the way.
 
-    ``obs`` `[slots, S*S, 2]` is a ring that games share: it holds the views of the last games
+    ``obs`` `[slots, S*S]` is a ring that games share: it holds the views of the last games
     written. ``wins`` `[n_envs, 2]` counts finished games by winner.
     """
     stack = np.empty(boardsize**2, np.int64)
@@ -248,5 +254,5 @@ def random_steps(bits, seats, keys, n_steps, start, stop, boardsize, neighbours,
             mover = seat
             seat, won = _advance(bits[e], seat, a, True, boardsize, neighbours, stack)
             wins[e, mover] += won
-            write_obs(bits[e], seat, boardsize**2, obs[e % obs.shape[0]])
+            write_obs(bits[e], seat, obs[e % obs.shape[0]])
         seats[e] = seat

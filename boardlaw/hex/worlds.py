@@ -113,8 +113,9 @@ class Hex:
         """`[n_envs, S, S, 2]` float32 in the mover's frame: its stones, then the opponent's."""
         if self._on_gpu:
             return _gpu_kernels().observations(self.bits, self.seats, self.boardsize)
-        obs = torch.empty((self.n_envs, self.n_actions, 2))
-        self._over_games(kernels.observations, self._bits, self._seats, after=[obs.numpy()])
+        obs = torch.empty((self.n_envs, 2*self.n_actions))
+        self._over_games(kernels.observations, self._bits, self._seats,
+                         after=[obs.numpy().view(np.uint64)])
         return obs.view(self.n_envs, self.boardsize, self.boardsize, 2).to(self.device)
 
     @cached_property
@@ -217,7 +218,7 @@ class Hex:
         keys = self._check_keys(keys)
         bits, seats = self._bits.copy(), self._seats.copy()
         wins = torch.zeros((self.n_envs, 2), dtype=torch.int64)
-        scratch = np.empty((max(1, self.n_envs), self.n_actions, 2), np.float32)
+        scratch = np.empty((max(1, self.n_envs), self.n_actions), np.uint64)
         self._over_games(kernels.random_steps, bits, seats, keys, n_steps,
                          after=[self.boardsize, neighbours(self.boardsize), scratch, wins.numpy()])
         return self._like(bits, seats), wins

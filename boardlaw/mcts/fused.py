@@ -164,7 +164,7 @@ def _begin(tree, states, bits, seats, obs):
         kernels.start(tree.nodes[g], seats[g])
         tree.size[g], tree.leaf[g] = 1, 0
         _copy(bits[g], states[g, 0])
-        rules.write_obs(bits[g], seats[g], obs.shape[1], obs[g])
+        rules.write_obs(bits[g], seats[g], obs[g])
 
 
 @njit(nogil=True, cache=True)
@@ -188,7 +188,7 @@ def _advance(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisited, e
             tree.leaf[g] = leaf
             tree.size[g] += leaf == size
             if not nodes[leaf].terminal:
-                rules.write_obs(game[leaf], np.int64(nodes[leaf].seat), n_cells, obs[g])
+                rules.write_obs(game[leaf], np.int64(nodes[leaf].seat), obs[g])
     return -1
 
 
@@ -268,8 +268,8 @@ def search(world, network, n_nodes, settings, keys, collect):
 
 
 def _search_batched(tree, states, bits, seats, keys, n_nodes, settings, batched, boardsize):
-    n, n_cells = len(seats), boardsize**2
-    obs, out = batched.obs.numpy().reshape(-1, n_cells, 2), batched.out.numpy()
+    n = len(seats)
+    obs, out = batched.obs.numpy().view(np.uint64), batched.out.numpy()
     _begin(tree, states, bits, seats, obs)
     for simulation in range(1, n_nodes + 1):
         batched(n)
