@@ -1,0 +1,177 @@
+"""Many runs and their ratings, within a time, on this machine or on a cluster.
+
+    sweep.sweep([3, 4, 5], minutes=120)
+    python -m boardlaw sweep --boards 3,4,5 --minutes 120
+
+A sweep is a plan (:mod:`.plan`), done by workers (:mod:`.pools`), then rated (:mod:`.rating`). All
+its state is in the folder of runs and in the database: started again after an interruption, it goes
+on where it stopped; two sweeps on one folder share the work.
+
+Explained in the chapter book/arena.ipynb.
+"""
+import platform
+import time
+import warnings
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import torch
+from tqdm import tqdm
+
+from .. import arena, pavlov, sql
+from ..pavlov import disk, runs, storage
+from ..training import train
+from . import pools, rating
+from .plan import Job, fitting, plan
+from .pools import Local, Lost, Ray
+from .rating import rate, ratings
+
+__all__ = ['Job', 'Local', 'Lost', 'Ray', 'find', 'fitting', 'plan', 'pools', 'rate', 'rating',
+           'ratings', 'register', 'sweep', 'train_all']
+
+#: Share of a sweep's time that is kept for rating.
+RATING_SHARE = .3
+
+#: Nodes of the search trees in the study of test-time compute.
+TEST_NODES = [2**k for k in range(10)]
+
+
+def sweep(boards, minutes=None, pool=None, database=None, seeds=1, settings=None, jobs=None,
+          test_boards=(), device='cpu', report=print):
+    """Trains the agents of some boards as far as the time goes, and rates them.
+
+    Args:
+        boards: board sizes.
+        minutes: time for all; without it the whole grid is trained.
+        pool: :class:`Local` (the default) or :class:`Ray`.
+        database: path or URL of the evaluation database; by default replica.sqlite in the folder of
+            runs. It is made if it is not there.
+        seeds, settings: see :func:`plan`.
+        jobs: a plan of one's own in place of that of `boards`.
+        test_boards: boards whose agents are also rated with search trees of 1, 2, 4 .. 512 nodes.
+        device: where to train.
+        report: called with every line of progress.
+
+    Returns:
+        {(boardsize, description): ratings}, see :func:`ratings`.
+    """
+    pool = pool or Local()
+    began = time.time()
+    limit = float('inf') if minutes is None else 60*minutes
+    database = sql.create(database or pavlov.root()/'replica.sqlite')
+    jobs = plan(boards, seeds, settings) if jobs is None else jobs
+    if minutes is not None:
+        wanted, jobs = len(jobs), fitting(jobs, limit*(1 - RATING_SHARE)*pool.workers, device)
+        report(f'{len(jobs)} of {wanted} runs fit into {minutes:g} minutes')
+    train_all(jobs, pool, database, began + limit*(1 - RATING_SHARE), device, report)
+    groups = sorted({(job.config.boardsize, job.description) for job in jobs})
+    with sql.use(database):
+        for job in jobs:
+            if job.config.boardsize in test_boards:
+                register(job, nodes=TEST_NODES)
+        return {(boardsize, description): rate_alone(boardsize, description, pool, began + limit, report)
+                for boardsize, description in groups}
+
+
+def rate_alone(boardsize, description, pool, deadline=float('inf'), report=print):
+    """:func:`rate`, unless another sweep is rating these agents here: that would play the same
+    games. Then the ratings as they are."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_lock(f'rate-{description}-{boardsize}'))
+        except BlockingIOError:
+            report(f'{boardsize}x{boardsize}: rated by another sweep')
+            return ratings(rating.agents(boardsize, description))
+        return rate(boardsize, description, pool, deadline=deadline, report=report)
+
+
+def _lock(name):
+    folder = pavlov.root()/'sweep'
+    folder.mkdir(parents=True, exist_ok=True)
+    return disk.locked(folder/f'{name.replace("/", "-")}.lock', blocking=False)
+
+
+def train_all(jobs, pool, database, deadline=float('inf'), device='cpu', report=print):
+    """Trains what is not trained yet, and enters each run in the database when it is done."""
+    todo = [job for job in jobs if not done(job)]
+    report(f'{len(jobs)} runs, {len(jobs) - len(todo)} of them finished before')
+    total = sum(job.flops/job.config.flops_per_sample for job in todo)
+    bar = tqdm(total=total, unit='samples', unit_scale=True, desc='training')
+    with bar:
+        items = [(job, str(pavlov.root()), device) for job in todo]
+        for (job, *_), result in pool.map(_train, items, deadline):
+            if isinstance(result, Exception):
+                report(f'{job.name}: {type(result).__name__}: {result}')
+                continue
+            bar.update(job.flops/job.config.flops_per_sample)
+            report(f'{job.name}: {result}')
+    with sql.use(database):
+        for job in jobs:
+            register(job)
+
+
+def find(job):
+    """The name of a job's run in the folder of runs, or None."""
+    wanted = job.config.params()
+    for name in runs.names():
+        info = runs.info(name)
+        params = info['params']
+        if info['description'] == job.description and params.get('snapshots') == job.snapshots \
+                and all(params.get(k) == v for k, v in wanted.items()):
+            return name
+    return None
+
+
+def done(job):
+    """Whether a job's run has its last snapshot."""
+    run = find(job)
+    return run is not None and len(job.snapshots) - 1 in storage.snapshots(run).query('present').index
+
+
+def register(job, nodes=(None,)):
+    """Enters the snapshots that a job has so far in the database in use, and the exact player.
+
+    Args:
+        nodes: of the searches to play with; None is that of training.
+    """
+    run = find(job)
+    if run is None:
+        return
+    if job.config.boardsize <= rating.SOLVED:
+        arena.register_perfect(job.config.boardsize)
+    for n in nodes:
+        arena.register(run, n_nodes=n, version=version('boardlaw'), machine=machine())
+
+
+def machine():
+    """The kind of machine, without its name."""
+    parts = [platform.machine(), platform.system(), f'torch {torch.__version__}']
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ', '.join(parts)
+
+
+def _train(item):
+    """Trains a job to its end, or goes on with it; what is done or under way elsewhere is left."""
+    job, root, device = item
+    with pavlov.use_root(root), ExitStack() as stack:
+        try:
+            stack.enter_context(_lock(job.name))
+        except BlockingIOError:
+            return 'is trained by another sweep'
+        if done(job):
+            return 'finished by another sweep'
+        run = find(job)
+        settings = job.config.params()
+        settings['n_nodes'] = settings.pop('nodes')
+        if run is not None:
+            settings = {'resume': run}
+        else:
+            settings |= {'snapshots': job.snapshots, 'description': job.description,
+                         'flops': job.snapshots[-1]}
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            run = train(**settings, device=device, progress=False)
+        saved = storage.load_latest(run)
+        return (f'{saved["n_samples"]:.2g} samples in {saved["runtime"]/60:.1f} min, '
+                f'run "{run}"')

@@ -1,0 +1,142 @@
+"""Which runs a sweep trains, in which order, and for how long."""
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import networks
+from ..selfplay import BadConfig, Config, Trainer
+
+#: The widest networks of the paper's grid, by board size (table II).
+WIDEST = {3: 2, 4: 16, 5: 16, 6: 128, 7: 512, 8: 512, 9: 1024}
+
+#: Width and depth of the paper's cheapest network that plays perfectly, by board size.
+CHEAPEST = {3: (2, 4), 4: (8, 2), 5: (16, 4), 6: (128, 1), 7: (128, 4), 8: (256, 4), 9: (512, 4)}
+
+#: How each board is trained: `n_envs` (the batch is as large), learning rate, samples of a run. The
+#: batch is of the order of the gradient's noise scale, where the paper's is 32768 on every board.
+SETTINGS = {3: (512, 3e-3, 3e6), 4: (512, 3e-3, 4e6), 5: (512, 3e-3, 5e6), 6: (1024, 3e-3, 1e7)}
+
+DECADES = 3.2        # of compute that a run's snapshots span
+PER_DECADE = 5       # snapshots
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run of a sweep: what it is, and the compute at which it ends.
+
+    Attributes:
+        config: its :class:`boardlaw.selfplay.Config`.
+        flops: train FLOPs of its last snapshot.
+        description: of the run; 'bee/<boardsize>' for those that the paper's figures use.
+    """
+    config: Config
+    flops: float
+    description: str
+
+    @property
+    def name(self):
+        """What tells it from every other job of its description."""
+        c = self.config
+        extra = [f'{k}{getattr(c, k):g}' for k in ('c_puct', 'n_nodes')
+                 if getattr(c, k) != getattr(Config(c.boardsize, 1, 1, rule=c.rule), k)]
+        return '-'.join([self.description.replace('/', '-'), f'{c.width}x{c.depth}',
+                         *(['rule2021'] if c.rule == '2021' else []), *extra, f'seed{c.seed}'])
+
+    @property
+    def snapshots(self):
+        """Train FLOPs at which the agent is saved: a grid that all runs share, the last the end."""
+        last = math.floor(math.log10(self.flops)*PER_DECADE + 1e-9)
+        least = 2*self.config.n_envs*self.config.flops_per_sample
+        ks = np.arange(last - round(DECADES*PER_DECADE), last + 1)
+        return [float(x) for x in 10**(ks/PER_DECADE) if x >= least]
+
+
+def grid(boardsize):
+    """Widths and depths of the paper's networks for a board: 1, 2, 4 .. to the widest, each with
+    1 to 8 layers (to 4 on the two smallest boards)."""
+    if boardsize not in WIDEST:
+        raise BadConfig(f'boardsize {boardsize}: the paper\'s grid has {min(WIDEST)} to '
+                        f'{max(WIDEST)}')
+    widths = [2**k for k in range(WIDEST[boardsize].bit_length())]
+    depths = [1, 2, 4] if boardsize <= 4 else [1, 2, 4, 8]
+    return [(w, d) for w in widths for d in depths]
+
+
+def ordered(boardsize):
+    """The board's networks, those that say most about its frontier first.
+
+    The cheapest perfect one leads; then always the one whose number of parameters (in the
+    logarithm) is farthest from all chosen so far: the frontier is covered before it is filled.
+    """
+    size = {n: math.log(networks.count_params(boardsize, *n)) for n in grid(boardsize)}
+    chosen = [CHEAPEST[boardsize]]
+    while len(chosen) < len(size):
+        rest = [n for n in size if n not in chosen]
+        chosen.append(max(rest, key=lambda n: min(abs(size[n] - size[c]) for c in chosen)))
+    return chosen
+
+
+def plan(boards, seeds=1, settings=None):
+    """All jobs of a sweep, in order: every board's first network, every board's second, ...
+
+    Every run of a board sees the same number of samples, but a larger network than the cheapest
+    perfect one stops at twice that one's compute: by then both have left the frontier.
+
+    Args:
+        boards: board sizes.
+        seeds: runs of each network; the second seeds come after all the first.
+        settings: {boardsize: (n_envs, lr, samples)}, by default :data:`SETTINGS`.
+
+    Returns:
+        A list of :class:`Job`.
+    """
+    settings = settings or SETTINGS
+    if missing := set(boards) - set(settings):
+        raise BadConfig(f'no batch size is known for board sizes {sorted(missing)}: give settings')
+    queues = []
+    for boardsize in boards:
+        n_envs, lr, samples = settings[boardsize]
+        cheapest = networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])*samples
+        queues.append([
+            Job(config, min(samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}')
+            for seed in range(seeds) for w, d in ordered(boardsize)
+            for config in [Config(boardsize, w, d, n_envs=n_envs, lr=lr, seed=seed)]])
+    return [queue[i] for i in range(max(map(len, queues), default=0))
+            for queue in queues if i < len(queue)]
+
+
+def seconds(jobs, device='cpu'):
+    """How long each job should take on one worker: a list.
+
+    Each board's first job is tried for a moment. A smaller network takes as long, since most of the
+    time is the tree's; a larger one takes longer by as much as it computes more.
+    """
+    each, found = {}, []
+    for job in jobs:
+        per_sample = job.config.flops_per_sample
+        if job.config.boardsize not in each:
+            each[job.config.boardsize] = _seconds_per_sample(job.config, device), per_sample
+        measured, of = each[job.config.boardsize]
+        found.append(job.flops/per_sample*measured*max(1, per_sample/of))
+    return found
+
+
+def _seconds_per_sample(config, device, steps=8):
+    trainer = Trainer(config, device)
+    for _ in range(config.buffer_len + 1):   # from here on it learns, with all kernels compiled
+        trainer.advance()
+    began = time.perf_counter()
+    for _ in range(steps):
+        trainer.advance()
+    if trainer.device.type == 'cuda':
+        import torch
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began)/(steps*config.n_envs)
+
+
+def fitting(jobs, budget, device='cpu'):
+    """The jobs, in their order, that together take at most `budget` seconds of one worker."""
+    ends = np.cumsum(seconds(jobs, device))
+    return [job for job, end in zip(jobs, ends) if end <= budget]

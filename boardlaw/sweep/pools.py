@@ -1,0 +1,149 @@
+"""Where a sweep's work is done: processes of this machine, or tasks of a Ray cluster.
+
+A pool has one method, ``map(function, items, deadline)``, which yields ``(item, result)`` as they
+come until a time of `time.time`; what is not done by then is told to save itself and end. A
+worker that is lost, killed or out of memory, has its item taken up again by another; since all
+work saves as it goes, that costs a savepoint's worth at most. An exception of the function's own
+is not tried again: it is yielded in place of the result.
+"""
+import math
+import multiprocessing
+import os
+import time
+from multiprocessing.connection import wait
+
+from .. import threads
+
+#: How often an item is taken up again after its worker was lost.
+RETRIES = 3
+
+
+class Lost(RuntimeError):
+    """A worker died on the same item again and again."""
+
+
+class Local:
+    """Processes of this machine, one for each item, so many at once.
+
+    Args:
+        workers: by default one a core. Each keeps to one thread: small networks gain nothing from
+            more, and two runs side by side get twice as far.
+    """
+
+    def __init__(self, workers=None):
+        self.workers = workers or threads.n_threads()
+        # Not forked: threads of torch and of the kernels do not survive that.
+        self._context = multiprocessing.get_context('spawn')
+
+    def map(self, function, items, deadline=math.inf):
+        """Yields (item, result or exception), in the order of arrival.
+
+        Leaving the generator early, by an exception or `close`, ends the work: each worker is sent
+        SIGTERM, upon which a training saves itself.
+        """
+        waiting, running = [(item, 0) for item in items], {}
+        waiting.reverse()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    item, tries = waiting.pop()
+                    process, pipe = self._start(function, item)
+                    running[pipe] = process, item, tries
+                if time.time() > deadline:
+                    return
+                for pipe in wait(list(running), max(0, min(deadline - time.time(), 60))):
+                    process, item, tries = running.pop(pipe)
+                    try:
+                        result = pipe.recv()
+                    except EOFError:
+                        process.join()
+                        result = Lost(f'worker ended with exit code {process.exitcode}')
+                        if tries < RETRIES:
+                            waiting.append((item, tries + 1))
+                            continue
+                    process.join()
+                    yield item, result
+        finally:
+            for process, _, _ in running.values():
+                process.terminate()
+            for process, _, _ in running.values():
+                process.join()
+
+    def _start(self, function, item):
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(theirs, function, item))
+        process.start()
+        theirs.close()   # so that ours ends when the worker does
+        return process, ours
+
+
+def _work(pipe, function, item):
+    os.environ['BOARDLAW_THREADS'] = '1'
+    import torch
+    torch.set_num_threads(1)
+    pipe.send(_call(function, item))
+
+
+def _call(function, item):
+    try:
+        return function(item)
+    except Exception as e:
+        return e
+
+
+class Ray:
+    """Tasks on a Ray cluster whose machines share the folder of runs and the database.
+
+    Args:
+        address: as for `ray.init`: 'auto', 'ray://host:10001'; 'local' starts one here.
+        gpus: share of a GPU that a task takes; each takes one CPU.
+    """
+
+    def __init__(self, address='auto', gpus=0.):
+        try:
+            import ray
+        except ImportError as e:
+            raise RuntimeError('a sweep on a cluster needs the package ray: pip install '
+                               '"boardlaw[ray]"') from e
+        self._ray = ray
+        if not ray.is_initialized():
+            ray.init(address=address, log_to_driver=False)
+        self._options = {'num_cpus': 1, 'num_gpus': gpus, 'max_retries': RETRIES}
+
+    @property
+    def workers(self):
+        """Tasks that the cluster runs at once."""
+        has = self._ray.cluster_resources()
+        slots = [has.get('CPU', 1)]
+        if self._options['num_gpus']:
+            slots.append(has.get('GPU', 0)/self._options['num_gpus'])
+        return max(1, int(min(slots)))
+
+    def map(self, function, items, deadline=math.inf):
+        """As :meth:`Local.map`; Ray itself starts the tasks of a lost worker again."""
+        remote = self._ray.remote(_task).options(**self._options)
+        running = {remote.remote(function, item): item for item in items}
+        try:
+            while running:
+                if time.time() > deadline:
+                    return
+                done, _ = self._ray.wait(list(running), num_returns=1,
+                                         timeout=max(0, min(deadline - time.time(), 60)))
+                for task in done:
+                    item = running.pop(task)
+                    try:
+                        result = self._ray.get(task)
+                    except self._ray.exceptions.RayError as e:
+                        result = Lost(str(e))
+                    yield item, result
+        finally:
+            for task in running:   # an interrupt: a training saves itself
+                self._ray.cancel(task)
+            if running:
+                self._ray.wait(list(running), num_returns=len(running), timeout=60)
+
+
+def _task(function, item):
+    import torch
+    torch.set_num_threads(1)
+    return _call(function, item)
