@@ -58,9 +58,74 @@ def train(resume, **options):
     print(run)
 
 
+def add_gtp(commands):
+    parser = commands.add_parser(
+        'gtp', help='play as a GTP engine, in HexGui for one',
+        description='Speaks GTP, the Go Text Protocol, on standard input and output, so that HexGui '
+        'and other programs can play our agents. Cell a1 is at the top left, black joins top to '
+        'bottom.',
+        epilog='Example: python -m boardlaw gtp --player solver --boardsize 5')
+    parser.add_argument('--player', default='solver', help="'solver' (exact, up to 6x6), 'random', "
+                        'or a run: its name or a part of it, or an index (-1 is the newest; '
+                        'default: solver)')
+    parser.add_argument('--boardsize', type=int, metavar='S', help="cells along an edge at the "
+                        "start (default: the run's, else 3)")
+    parser.add_argument('--snapshot', type=int, help="of the run (default: its latest state)")
+    parser.add_argument('--n-nodes', type=int, help="nodes of a search (default: the run's)")
+    parser.add_argument('--argmax', action='store_true', help='always play the move that the search '
+                        'likes best; otherwise moves are sampled')
+    parser.add_argument('--seed', type=int, default=0, help='of all random numbers (default: 0)')
+    parser.set_defaults(run=gtp)
+
+
+def gtp(player, **options):
+    from .arena import gtp_server
+    if player.lstrip('-').isdecimal():
+        player = int(player)
+    gtp_server.main(player, **options)
+
+
+def add_sweep(commands):
+    parser = commands.add_parser(
+        'sweep', help="train and rate the paper's grid of agents, as far as the time goes",
+        description="Trains the paper's networks for some boards, those that say most about the "
+        'frontier first, and lets them play until their Elo is known to 25 either way. Ctrl-C ends '
+        'it; started again, it goes on where it stopped. Two sweeps on one folder share the work.',
+        epilog='Example: python -m boardlaw sweep --boards 3,4,5 --minutes 120')
+    parser.add_argument('--boards', required=True, type=_numbers, metavar='S,S', help='board sizes')
+    parser.add_argument('--minutes', type=float, help='for all of it (default: until all is done)')
+    parser.add_argument('--seeds', type=int, default=1, help='runs of each network (default: 1)')
+    parser.add_argument('--test-boards', type=_numbers, default=(), metavar='S,S', help='boards '
+                        'whose agents are rated with trees of 1, 2, 4 .. 512 nodes as well')
+    parser.add_argument('--database', metavar='URL', help='path or URL of the evaluation database '
+                        '(default: replica.sqlite in the folder of runs)')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument('--workers', type=int, help='processes (default: one a core)')
+    where.add_argument('--ray', metavar='ADDRESS', help="a Ray cluster: 'auto', ray://HOST:10001, "
+                       "or 'local'")
+    parser.add_argument('--gpus', type=float, default=0., help='with --ray: share of a GPU that a '
+                        'run takes (default: 0)')
+    parser.set_defaults(run=sweep)
+
+
+def _numbers(text):
+    return [int(part) for part in text.split(',')]
+
+
+def sweep(boards, workers, ray, gpus, **options):
+    import signal
+
+    from . import sweep as sweeps
+    # As Ctrl-C does, a kill ends the workers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    pool = sweeps.Local(workers) if ray is None else sweeps.Ray(ray, gpus)
+    sweeps.sweep(boards, pool=pool, **options)
+
+
 #: What makes each command's parser: called with the subparsers, sets `run` to a function of the
 #: parsed options.
-COMMANDS = [add_train]
+COMMANDS = [add_train, add_sweep]
 
 
 def parser():
