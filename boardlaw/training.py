@@ -183,7 +183,8 @@ class _Run:
         network = {f'network.{k}': x for k, x in self.trainer.network.state_dict().items()}
         search = {'kwargs.n_nodes': self.config.n_nodes, 'kwargs.c_puct': self.config.c_puct}
         return {'agent': network | search, 'n_flops': self.trainer.n_flops,
-                'n_samples': self.trainer.n_samples, 'runtime': self.runtime, 'cputime': self.cputime}
+                'n_samples': self.trainer.n_samples, 'runtime': self.runtime,
+                'cputime': self.cputime}
 
     def save(self, writer):
         """Replaces the savepoint: the agent, and under 'training' all that it takes to go on."""

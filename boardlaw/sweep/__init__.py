@@ -19,18 +19,22 @@ import torch
 from tqdm import tqdm
 
 from .. import arena, pavlov, sql
+from ..arena import ratings
 from ..pavlov import disk, runs, storage
 from ..training import train
-from . import pools, rating
+from . import pools
 from .plan import Job, fitting, plan
 from .pools import Local, Lost, Ray
-from .rating import rate, ratings
+from .rating import rate
 
-__all__ = ['Job', 'Local', 'Lost', 'Ray', 'find', 'fitting', 'plan', 'pools', 'rate', 'rating',
-           'ratings', 'register', 'sweep', 'train_all']
+__all__ = ['Job', 'Local', 'Lost', 'Ray', 'find', 'fitting', 'plan', 'pools', 'rate',
+           'rate_alone', 'register', 'sweep', 'train_all']
 
 #: Share of a sweep's time that is kept for rating.
 RATING_SHARE = .3
+
+#: The largest board that has the exact solver's player among its agents, as 0.
+SOLVED = 5
 
 #: Nodes of the search trees in the study of test-time compute.
 TEST_NODES = [2**k for k in range(10)]
@@ -53,7 +57,7 @@ def sweep(boards, minutes=None, pool=None, database=None, seeds=1, settings=None
         report: called with every line of progress.
 
     Returns:
-        {(boardsize, description): ratings}, see :func:`ratings`.
+        {(boardsize, description): ratings}, see :func:`boardlaw.arena.ratings.ratings`.
     """
     pool = pool or Local()
     began = time.time()
@@ -69,8 +73,7 @@ def sweep(boards, minutes=None, pool=None, database=None, seeds=1, settings=None
         for job in jobs:
             if job.config.boardsize in test_boards:
                 register(job, nodes=TEST_NODES)
-        return {(boardsize, description): rate_alone(boardsize, description, pool, began + limit, report)
-                for boardsize, description in groups}
+        return {group: rate_alone(*group, pool, began + limit, report) for group in groups}
 
 
 def rate_alone(boardsize, description, pool, deadline=float('inf'), report=print):
@@ -81,7 +84,7 @@ def rate_alone(boardsize, description, pool, deadline=float('inf'), report=print
             stack.enter_context(_lock(f'rate-{description}-{boardsize}'))
         except BlockingIOError:
             report(f'{boardsize}x{boardsize}: rated by another sweep')
-            return ratings(rating.agents(boardsize, description))
+            return ratings.ratings(ratings.agents(boardsize, description))
         return rate(boardsize, description, pool, deadline=deadline, report=report)
 
 
@@ -125,7 +128,7 @@ def find(job):
 def done(job):
     """Whether a job's run has its last snapshot."""
     run = find(job)
-    return run is not None and len(job.snapshots) - 1 in storage.snapshots(run).query('present').index
+    return run is not None and storage.snapshots(run).present.get(len(job.snapshots) - 1, False)
 
 
 def register(job, nodes=(None,)):
@@ -137,7 +140,7 @@ def register(job, nodes=(None,)):
     run = find(job)
     if run is None:
         return
-    if job.config.boardsize <= rating.SOLVED:
+    if job.config.boardsize <= SOLVED:
         arena.register_perfect(job.config.boardsize)
     for n in nodes:
         arena.register(run, n_nodes=n, version=version('boardlaw'), machine=machine())

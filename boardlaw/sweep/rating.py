@@ -2,58 +2,13 @@
 import math
 import time
 
-import numpy as np
-import pandas as pd
-
 from .. import arena, elos, pavlov, sql
-from ..arena.evaluation import PERFECT
+from ..arena import ratings
 
 #: Elo: half the 95 % interval at which an agent's rating is good enough.
 WIDTH = 25.
 
-#: The largest board that has the exact solver's player among its agents, as 0.
-SOLVED = 5
-
 _SEED = 2021
-
-
-def agents(boardsize, description):
-    """The agents to rate together: those of one description, and the exact player if there is one.
-
-    Returns:
-        The rows of :func:`boardlaw.sql.agent_query`.
-    """
-    found = sql.agent_query()
-    found = found[found.boardsize == boardsize]
-    return found[(found.description == description) | (found.description == PERFECT)]
-
-
-def reference(found):
-    """Id of the exact player among these agents; None if it is not there."""
-    exact = found.index[found.description == PERFECT]
-    return int(exact[0]) if len(exact) else None
-
-
-def trials(found):
-    """The games between these agents."""
-    played = sql.trial_query(int(found.boardsize.iloc[0]))
-    return played[played.black_agent.isin(found.index) & played.white_agent.isin(found.index)]
-
-
-def ratings(found, played=None):
-    """Elo and its 95 % interval of these agents, the exact player or else the best at 0.
-
-    Returns:
-        A DataFrame indexed by agent: elo, std, lower, upper. An agent that no chain of games links
-        to the reference has nan.
-    """
-    played = trials(found) if played is None else played
-    if played.empty:
-        return pd.DataFrame(np.nan, found.index, ['elo', 'std', 'lower', 'upper'])
-    pairs, ref = elos.pairs(played), reference(found)
-    rows = elos.intervals(pairs, islands='each', reference=ref)*elos.to_elo
-    island = elos.find_islands(pairs)
-    return rows[island == island.get(ref, 0)].reindex(found.index)
 
 
 def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf, report=print):
@@ -66,12 +21,12 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
         report: called with a line on each round.
 
     Returns:
-        The :func:`ratings` at the end.
+        The :func:`boardlaw.arena.ratings.ratings` at the end.
     """
     while True:
-        found = agents(boardsize, description)
-        played = trials(found)
-        rated = ratings(found, played)
+        found = ratings.agents(boardsize, description)
+        played = ratings.trials(found)
+        rated = ratings.ratings(found, played)
         reach = ((rated.upper - rated.lower)/2).fillna(math.inf)
         wide = reach[reach > width]
         n_games = int(played[['black_wins', 'white_wins']].to_numpy().sum())
@@ -81,7 +36,7 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
             return rated
         ws, gs = elos.symmetrize(played, found.index)
         n = max(4*pool.workers, min(len(wide), 128))
-        todo = elos.suggest(ws, gs, n=n, games=games, reference=reference(found))
+        todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found))
         # Dealt out in turn, so that each worker has a like share of the long games.
         shares = [(str(pavlov.root()), sql.target(), todo.iloc[k::pool.workers].values.tolist())
                   for k in range(min(pool.workers, len(todo)))]

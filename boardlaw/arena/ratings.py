@@ -1,0 +1,45 @@
+"""Ratings of agents in the database in use, from all of their games."""
+import numpy as np
+import pandas as pd
+
+from .. import elos, sql
+from .evaluation import PERFECT
+
+
+def agents(boardsize, description):
+    """The agents to rate together: those of one description, and the exact player if there is one.
+
+    Returns:
+        The rows of :func:`boardlaw.sql.agent_query`.
+    """
+    found = sql.agent_query()
+    found = found[found.boardsize == boardsize]
+    return found[(found.description == description) | (found.description == PERFECT)]
+
+
+def reference(found):
+    """Id of the exact player among these agents; None if it is not there."""
+    exact = found.index[found.description == PERFECT]
+    return int(exact[0]) if len(exact) else None
+
+
+def trials(found):
+    """The games between these agents."""
+    played = sql.trial_query(int(found.boardsize.iloc[0]))
+    return played[played.black_agent.isin(found.index) & played.white_agent.isin(found.index)]
+
+
+def ratings(found, played=None):
+    """Elo and its 95 % interval of these agents, the exact player or else the best at 0.
+
+    Returns:
+        A DataFrame indexed by agent: elo, std, lower, upper. An agent that no chain of games links
+        to the reference has nan.
+    """
+    played = trials(found) if played is None else played
+    if played.empty:
+        return pd.DataFrame(np.nan, found.index, ['elo', 'std', 'lower', 'upper'])
+    pairs, ref = elos.pairs(played), reference(found)
+    rows = elos.intervals(pairs, islands='each', reference=ref)*elos.to_elo
+    island = elos.find_islands(pairs)
+    return rows[island == island.get(ref, 0)].reindex(found.index)
