@@ -61,9 +61,9 @@ def train(resume, **options):
 def add_gtp(commands):
     parser = commands.add_parser(
         'gtp', help='play as a GTP engine, in HexGui for one',
-        description='Speaks GTP, the Go Text Protocol, on standard input and output, so that HexGui '
-        'and other programs can play our agents. Cell a1 is at the top left, black joins top to '
-        'bottom.',
+        description='Speaks GTP, the Go Text Protocol, on standard input and output, so that '
+        'HexGui and other programs can play our agents. Cell a1 is at the top left, black joins '
+        'top to bottom.',
         epilog='Example: python -m boardlaw gtp --player solver --boardsize 5')
     parser.add_argument('--player', default='solver', help="'solver' (exact, up to 6x6), 'random', "
                         'or a run: its name or a part of it, or an index (-1 is the newest; '
@@ -72,8 +72,8 @@ def add_gtp(commands):
                         "start (default: the run's, else 3)")
     parser.add_argument('--snapshot', type=int, help="of the run (default: its latest state)")
     parser.add_argument('--n-nodes', type=int, help="nodes of a search (default: the run's)")
-    parser.add_argument('--argmax', action='store_true', help='always play the move that the search '
-                        'likes best; otherwise moves are sampled')
+    parser.add_argument('--argmax', action='store_true', help='always play the move that the '
+                        'search likes best; otherwise moves are sampled')
     parser.add_argument('--seed', type=int, default=0, help='of all random numbers (default: 0)')
     parser.set_defaults(run=gtp)
 
@@ -125,7 +125,7 @@ def sweep(boards, workers, ray, gpus, **options):
 
 #: What makes each command's parser: called with the subparsers, sets `run` to a function of the
 #: parsed options.
-COMMANDS = [add_train, add_sweep]
+COMMANDS = [add_train, add_gtp, add_sweep]
 
 
 def parser():

@@ -111,8 +111,8 @@ class Server:
     @staticmethod
     def _size(text):
         if not str(text).isdecimal() or int(text) not in BOARDSIZES:
-            raise Refusal(f'unacceptable size: {text} is not a whole number from {BOARDSIZES[0]} to '
-                          f'{BOARDSIZES[-1]}')
+            raise Refusal(f'unacceptable size: {text} is not a whole number from {BOARDSIZES[0]} '
+                          f'to {BOARDSIZES[-1]}')
         return int(text)
 
     def do_clear_board(self):
