@@ -209,6 +209,62 @@ def test_hostile_files_run_nothing(old, output, monkeypatch):
     assert os.system('true') == 0  # so it would have worked
 
 
+def _with_pickle(path, data):
+    """A torch file at `path` whose pickle is this, with ten numbers as its part 0."""
+    torch.save({'x': torch.arange(10.)}, path)
+    with zipfile.ZipFile(path) as z:
+        parts = {e.filename: z.read(e) for e in z.infolist()}
+    with zipfile.ZipFile(path, 'w') as z:
+        for name, part in parts.items():
+            z.writestr(name, data(part) if name.endswith('data.pkl') else part)
+
+
+def _nested(levels):
+    value = [1]
+    for _ in range(levels):
+        value = [value, value]
+    return pickle.dumps({'x': value}, 2)
+
+
+SHAPE = b'K\x00K\n\x85q\x08K\x01\x85'   # offset 0, size (10,), stride (1,)
+DECLARED = {
+    'more numbers than there are': lambda p: p.replace(b'K\nt', b'M\x10\x27t', 1),
+    'one number, 10 GB long': lambda p: p.replace(
+        SHAPE, b'K\x00J\x00\x00\x00\x70\x85q\x08K\x00\x85'),
+    'beyond the end': lambda p: p.replace(SHAPE, SHAPE.replace(b'K\x00', b'K\x01', 1)),
+    'before the beginning': lambda p: p.replace(
+        SHAPE, b'J\xff\xff\xff\xff' + SHAPE[2:]),
+    'a buffer of 2 GB': lambda p: b'\x80\x02cbuiltins\nbytearray\n(J\x00\x00\x00\x70tR.',
+    'a tensor of that size': lambda p: b'\x80\x02ctorch\nTensor\n(J\x00\x00\x00\x70tR.',
+    'a list of 2^40': lambda p: _nested(40),
+    'a list in itself': lambda p: b'\x80\x02]q\x00(h\x00h\x00e.',
+    'a part numbered 2^28': lambda p: b'\x80\x02}r\xff\xff\xff\x0f.',
+}
+
+
+@pytest.mark.parametrize('name', DECLARED)
+def test_what_a_file_declares_is_not_believed(tmp_path, name):
+    path = tmp_path / 'state.pkl'
+    _with_pickle(path, lambda p: p)
+    assert storage.load(path)['x'].tolist() == list(range(10))
+    _with_pickle(path, DECLARED[name])
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(pavlov.CorruptFile, match='state.pkl'):
+        storage.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used < 300_000   # kB
+
+
+def test_parts_of_one_name_are_refused(tmp_path):
+    path = tmp_path / 'state.pkl'
+    torch.save({'x': torch.zeros(10)}, path)
+    with zipfile.ZipFile(path) as z:
+        name = next(n for n in z.namelist() if n.endswith('data/0'))
+    with zipfile.ZipFile(path, 'a') as z:
+        z.writestr(name.upper(), torch.ones(10).numpy().tobytes())
+    with pytest.raises(pavlov.CorruptFile, match='one name'):
+        storage.load(path)
+
+
 def test_states_go_to_the_device_asked_for(old):
     assert storage.load_snapshot(old, 0, device='meta')['agent']['network.body.0.weight'].is_meta
 

@@ -3,7 +3,7 @@
 Both are torch zip files of a dict, 2021's of {'agent', 'n_flops', 'n_samples', 'runtime'}. A state
 is made of dicts, lists, tensors and plain values only, so that it can be read without executing
 anything. It is checked when written, and when read: a file that is cut short, has a wrong checksum,
-expands beyond its size or holds other objects raises CorruptFile."""
+expands or declares more than it holds, or holds other objects raises CorruptFile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import disk, files, runs
+from . import disk, files, pickles, runs
 from .disk import CorruptFile, NotFound
 
 LATEST = 'storage.latest.pkl'
@@ -85,6 +85,14 @@ def _check(file, size: int) -> None:
             raise ValueError('a part of it is marked as a folder')
         if bad := z.testzip():
             raise ValueError(f'the checksum of its part {bad} is wrong')
+        # torch finds a part by its name alone, in any case
+        if len({e.filename.lower() for e in entries}) < len(entries):
+            raise ValueError('two of its parts have one name')
+        folder = entries[0].filename.partition('/')[0]
+        data = f'{folder}/data/'
+        pickles.check(z.read(f'{folder}/data.pkl'),
+                      {e.filename.removeprefix(data): e.file_size for e in entries
+                       if e.filename.startswith(data)})
 
 
 def save_latest(run: str | int, state: dict) -> Path:
