@@ -15,14 +15,16 @@ const shape = (name, attributes, parent) => {
   Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
   return parent.appendChild(made);
 };
-const percent = p => `${Math.round(100*p)} %`;
+const percent = p => `${Math.round(100*p)}%`;
 
 function mount(root) {
-  const {agents, boards, strengths, colours} =
+  const {boards, strengths, colours, ...data} =
     JSON.parse(root.querySelector('script[type="application/json"]').textContent);
-  const largest = agents[agents.length - 1];
+  const agents = data.agents.map(makeAgent), largest = agents[agents.length - 1];
   const state = {agent: null, seat: 0, nNodes: largest.n_nodes, moves: [], seed: 0, hint: false};
   let size, board, winner, path, cells, stones, drawnPath, waiting, cursor, note;
+
+  const id = Math.random().toString(36).slice(2);     // radio buttons are grouped by name
 
   // A row of buttons of which one is down.
   const choice = (title, name, options, chosen, onchange) => {
@@ -40,22 +42,20 @@ function mount(root) {
     made.onclick = onclick;
     return made;
   };
-  const id = document.querySelectorAll('.boardlaw-play[data-ready]').length;
   const controls = element('div', {class: 'choices'},
     choice('Board', 'board', agents.map((a, i) => [i, `${a.boardsize}×${a.boardsize}`]),
            agents.length - 1, i => start(agents[i])),
     choice('You play', 'seat', [[0, 'Black'], [1, 'White']], 0,
            seat => { state.seat = seat; refresh(); }),
-    choice('Agent searches', 'nodes', strengths.map(n => [n, n]), state.nNodes,
+    choice('Strength', 'nodes', strengths.map(n => [n, n]), state.nNodes,
            n => { state.nNodes = n; refresh(); }));
-  controls.lastChild.append(element('small', {}, 'nodes'));
   const status = element('p', {class: 'status', role: 'status', 'aria-live': 'polite'});
   const place = element('div', {class: 'board'});
   const again = button('New game', () => start(state.agent)), back = button('Undo', undo);
   const hint = button('Hint', () => { state.hint = !state.hint; refresh(); });
   const shares = element('div', {class: 'shares', role: 'img'}, element('b'), element('b'));
   const meaning = element('small', {}, 'Green cells: how often, in %, the agent would play there. '
-    + 'The bar: how likely it thinks either side is to win.');
+    + 'The bar: how likely it thinks each side is to win.');
   const value = element('div', {class: 'value'}, shares, meaning);
   const about = element('p', {class: 'about'});
   [shares.firstChild, shares.lastChild].forEach((bar, seat) => {
@@ -72,12 +72,12 @@ function mount(root) {
   const key = () => makeKey(state.seed, 0, state.moves.length);
   const think = () => search(state.agent, board, turn(), state.nNodes, key());
 
-  function start(data) {
-    const fresh = data !== state.agent && data.boardsize !== size;
-    state.agent = data.network ? data : Object.assign(data, makeAgent(data));
-    size = data.boardsize;
+  function start(agent) {
+    const fresh = agent !== state.agent;
+    state.agent = agent;
+    size = agent.boardsize;
     state.moves = [];
-    state.seed = root.dataset.seed ?? Math.floor(Math.random()*2**31);
+    state.seed = Number(root.dataset.seed ?? Math.floor(Math.random()*2**31));
     if (fresh) build();
     refresh();
   }
@@ -85,7 +85,7 @@ function mount(root) {
   function undo() {
     do state.moves.pop(); while (turn() !== state.seat);
     refresh();
-    focus(cursor);
+    if (back.disabled) focus(cursor);     // else the focus would be lost with the button
   }
 
   function put(cell) {
@@ -126,6 +126,8 @@ function mount(root) {
         shape('path', {d: hexagon(cell, 1), fill: colours.cell, stroke: colours.grid,
                        'stroke-width': .04}, made);
         shape('path', {d: hexagon(cell, .96), fill: colours.heat, class: 'heat'}, made);
+        const [cx, cy] = centre(cell);
+        shape('circle', {cx, cy, r: .37, class: 'ghost'}, made);
         shape('path', {d: hexagon(cell, .8), class: 'ring'}, made);
         made.onclick = () => { focus(cell); put(cell); };
         cells.push(made);
@@ -134,7 +136,7 @@ function mount(root) {
     drawnPath = shape('path', {fill: 'none', 'stroke-width': .26, 'stroke-linejoin': 'round',
                                'stroke-linecap': 'round', class: 'over'}, svg);
     stones = cells.map((_, cell) => {
-      const [x, y] = centre(cell), over = shape('g', {class: 'over'}, svg);
+      const [x, y] = centre(cell), over = shape('g', {class: 'over', 'aria-hidden': true}, svg);
       const stone = shape('circle', {cx: x, cy: y, r: .37, 'stroke-width': .09}, over);
       const mark = shape('circle', {cx: x, cy: y, r: .12}, over);
       const text = shape('text', {x, y, dy: '.35em', 'font-size': .36, 'text-anchor': 'middle'},
@@ -182,15 +184,16 @@ function mount(root) {
     const {stone: fill, rim} = colours, highest = advice && Math.max(...advice.policy);
     stones.forEach(({stone, mark, text}, cell) => {
       const owner = board[cell] - 1, p = advice?.policy[turned(cell, turn(), size)] ?? 0;
-      const seat = owner < 0 ? state.seat : owner, strength = p && Math.sqrt(p/highest);
+      const seat = Math.max(owner, 0), strength = p && p/highest;
       const made = cells[cell];
-      stone.parentNode.setAttribute('class', owner < 0 ? 'over ghost' : 'over');
+      made.querySelector('.ghost').setAttribute('fill', fill[state.seat]);
+      stone.style.display = owner < 0 ? 'none' : '';
       stone.setAttribute('fill', fill[seat]);
       stone.setAttribute('stroke', rim[seat]);
       mark.setAttribute('fill', fill[1 - seat]);
       mark.style.display = cell === last ? '' : 'none';
       text.textContent = p >= .005 ? Math.round(100*p) : '';
-      text.setAttribute('fill', fill[strength > .6 ? 1 : 0]);
+      text.setAttribute('fill', fill[strength > .65 ? 1 : 0]);
       made.querySelector('.heat').setAttribute('fill-opacity', strength);
       made.classList.toggle('open', mine && owner < 0);
       made.setAttribute('tabindex', cell === cursor ? 0 : -1);
@@ -205,12 +208,12 @@ function mount(root) {
 
   function report(last, mine, advice) {
     const said = last === undefined || turn() !== state.seat ? '' : `The agent plays ${name(last)}. `;
-    const edges = state.seat ? 'left to right' : 'top to bottom';
-    const chain = [...path].sort((a, b) => a - b).map(name).join(' ');
+    const task = said ? '' : `: join ${state.seat ? 'left to right' : 'top to bottom'}`;
+    const won = [...path].reverse().map(name).join(' ');
     status.textContent = note ?? (
-      winner === state.seat ? `You have won: ${chain}.`
-      : winner !== null ? `The agent has won: ${chain}.`
-      : mine ? `${said}Your move: join ${edges}.` : 'The agent is thinking.');
+      winner === state.seat ? `You have won: ${won}.`
+      : winner !== null ? `The agent has won: ${won}.`
+      : mine ? `${said}Your move${task}.` : 'The agent is thinking.');
     note = null;
     back.disabled = state.moves.length <= state.seat;
     hint.setAttribute('aria-pressed', state.hint);
@@ -228,9 +231,11 @@ function mount(root) {
     const {width, depth, params, samples} = state.agent;
     const learnt = samples ? `, which learnt from ${Math.round(samples).toLocaleString('en')} `
       + 'positions of its own play' : '';
+    const nodes = state.nNodes === 1 ? 'It plays what the network says, without a search. '
+      : `It searches a tree of ${state.nNodes} nodes for each move. `;
     about.textContent = `The agent: a network of ${params.toLocaleString('en')} weights `
-      + `(${depth} layers of ${width})${learnt}. Seed ${state.seed}. `
-      + `Moves: ${state.moves.map(name).join(' ') || 'none yet'}.`;
+      + `(${depth} layers of ${width})${learnt}. ${nodes}Seed ${state.seed}, `
+      + `moves ${state.moves.map(name).join(' ') || '-'}.`;
   }
 
   start(largest);
