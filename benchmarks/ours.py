@@ -80,12 +80,12 @@ def random_loop(boardsize, n_envs, n_steps):
 def _blind_steps(bits, seats, keys, n_steps, boardsize, neighbours, start, stop):
     stack = np.empty(boardsize**2, np.int64)
     for e in range(start, stop):
-        seat = seats[e]
+        game, seat = bits[e], seats[e]
         for t in range(n_steps):
-            free = rules.n_empty(bits[e], boardsize**2)
+            free = rules.n_empty(game, boardsize**2)
             n = (rng.draw(keys[e], t) >> np.uint64(32))*np.uint64(free) >> np.uint64(32)
-            a = rules.nth_empty(bits[e], seat, n, boardsize**2)
-            seat, _ = rules._advance(bits[e], seat, a, True, boardsize, neighbours, stack)
+            a = rules.nth_empty(game, seat, n, boardsize**2)
+            seat, _ = rules._advance(game, seat, a, True, boardsize, neighbours, stack)
         seats[e] = seat
 
 

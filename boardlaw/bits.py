@@ -1,7 +1,10 @@
-"""Two machine instructions that Numba does not name: population count and trailing zeros."""
+"""Machine instructions on bits that Numba does not name."""
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+_ONE = np.uint64(1)
 
 
 @intrinsic
@@ -18,6 +21,26 @@ def trailing_zeros(typingctx, x):
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
     return types.uint64(types.uint64), codegen
+
+
+def _nth_bit(x, n):
+    for _ in range(n):
+        x &= x - _ONE
+    return trailing_zeros(x)
+
+
+@intrinsic
+def nth_bit(typingctx, x, n):
+    """Index of the ``n``-th set bit of a uint64, counting from 0; there must be so many."""
+    def codegen(context, builder, signature, args):
+        if '+bmi2' not in context.codegen().magic_tuple()[2]:   # the features compiled for
+            return context.compile_internal(builder, _nth_bit, signature, args)
+        word = ir.IntType(64)
+        deposit = builder.module.declare_intrinsic(
+            'llvm.x86.bmi.pdep.64', (), ir.FunctionType(word, [word, word]))
+        bit = builder.call(deposit, [builder.shl(word(1), args[1]), args[0]])
+        return builder.cttz(bit, ir.Constant(ir.IntType(1), 1))
+    return types.uint64(types.uint64, types.uint64), codegen
 
 
 @intrinsic

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from scipy import stats
 
-from boardlaw import rng
+from boardlaw import bits, rng
 from boardlaw.hex import LABELS, BadAction, BadBoard, Hex
 
 SEEDED = settings(deadline=None, derandomize=True, database=None)
@@ -497,3 +498,13 @@ def test_random_steps_is_a_loop_of_steps(boardsize):
     fast, fast_wins = start.random_steps(n_steps, keys)
     assert_same(fast, world)
     assert torch.equal(fast_wins, wins) and wins.sum() >= n_envs
+
+
+def test_nth_bit():
+    """The machine instruction and what stands in for it, on words of all densities."""
+    ways = [njit(lambda x, n: bits.nth_bit(x, n)), njit(bits._nth_bit)]
+    words = np.random.default_rng(0).integers(0, 2**64, (200, 4), np.uint64)
+    for a, b, c, d in words:
+        for x in (a, a & b, a & b & c & d, a | b | c | d):
+            for n, where in enumerate(i for i in range(64) if int(x) >> i & 1):
+                assert [way(x, np.uint64(n)) for way in ways] == [where, where]

@@ -8,7 +8,7 @@ keeping the joined sets makes a win the moment when one stone belongs to both.
 import numpy as np
 from numba import njit
 
-from ..bits import popcount, trailing_zeros
+from ..bits import nth_bit, popcount, trailing_zeros
 from ..rng import draw
 
 OWN, OTHER, TOP, BOTTOM = 0, 1, 2, 3   # own stones, the opponent's, own joined to row 0, to row S-1
@@ -53,10 +53,10 @@ def has(words, a):
 @njit(forceinline=True)
 def _join(bits, seat, joined, a, on_edge, neighbours, stack):
     """Adds stone ``a``, and what hangs on it, to the set ``joined`` if it touches it."""
-    touches = on_edge
+    touched = np.uint64(on_edge)
     for i in range(bits.shape[2]):
-        touches = touches or (neighbours[a, i] & bits[seat, joined, i]) != 0
-    if not touches:
+        touched |= neighbours[a, i] & bits[seat, joined, i]
+    if touched == 0:
         return False
     bits[seat, joined, _word(a)] |= _bit(a)
     stack[0] = a
@@ -74,7 +74,14 @@ def _join(bits, seat, joined, a, on_edge, neighbours, stack):
     return True
 
 
-@njit(nogil=True, forceinline=True)
+@njit(error_model='numpy', inline='always')
+def transposed(a, boardsize):
+    """The number of cell ``a`` in the other seat's frame."""
+    a, boardsize = np.uint32(a), np.uint32(boardsize)   # signed division is several times as slow
+    return np.int64(a % boardsize*boardsize + a//boardsize)
+
+
+@njit(nogil=True, error_model='numpy', forceinline=True)
 def place(bits, seat, a, boardsize, neighbours, stack):
     """Puts a stone of ``seat`` on cell ``a`` of its own frame; returns whether that wins.
 
@@ -82,7 +89,7 @@ def place(bits, seat, a, boardsize, neighbours, stack):
         bits: `[2, 4, n_words]` uint64, one game, changed in place.
         stack: `[S*S]` int64, scratch.
     """
-    t = (a % boardsize)*boardsize + a//boardsize
+    t = transposed(a, boardsize)
     bits[seat, OWN, _word(a)] |= _bit(a)
     bits[1 - seat, OTHER, _word(t)] |= _bit(t)
     top = _join(bits, seat, TOP, a, a < boardsize, neighbours, stack)
@@ -129,10 +136,7 @@ def nth_empty(bits, seat, n, n_cells):
         free = ~(bits[seat, OWN, i] | bits[seat, OTHER, i])
         here = popcount(free)
         if n < here:
-            while n > 0:
-                free &= free - ONE
-                n -= ONE
-            return i*64 + np.int64(trailing_zeros(free))
+            return i*64 + np.int64(nth_bit(free, n))
         n -= here
     return np.int64(n_cells)
 
@@ -246,13 +250,13 @@ def random_steps(bits, seats, keys, n_steps, start, stop, boardsize, neighbours,
     """
     stack = np.empty(boardsize**2, np.int64)
     for e in range(start, stop):
-        seat = seats[e]
+        game, seat, view = bits[e], seats[e], obs[e % obs.shape[0]]
         for t in range(n_steps):
-            free = n_empty(bits[e], boardsize**2)
+            free = n_empty(game, boardsize**2)
             n = (draw(keys[e], t) >> np.uint64(32))*np.uint64(free) >> np.uint64(32)
-            a = nth_empty(bits[e], seat, n, boardsize**2)
+            a = nth_empty(game, seat, n, boardsize**2)
             mover = seat
-            seat, won = _advance(bits[e], seat, a, True, boardsize, neighbours, stack)
+            seat, won = _advance(game, seat, a, True, boardsize, neighbours, stack)
             wins[e, mover] += won
-            write_obs(bits[e], seat, obs[e % obs.shape[0]])
+            write_obs(game, seat, view)
         seats[e] = seat
