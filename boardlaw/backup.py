@@ -137,7 +137,7 @@ def download_agent(run: str, snapshot: int | None, *, base_url: str | None = Non
     url = _address(run, base_url)
     name = 'storage.latest.pkl' if snapshot is None else f'storage.snapshot.{int(snapshot)}.pkl'
     path = folder / name
-    if path.exists() and (folder / '_info.json').exists():
+    if download.present(path) and (folder / '_info.json').exists():
         return path
     with download.Allowance(pavlov.root(), cap) as allowance:
         if not (folder / '_info.json').exists():
@@ -310,7 +310,8 @@ def _fetch_files(url, folder, names, allowance, workers, progress):
     """Fetches every listed file that is not here. A failure, unless a missing file, stops all."""
     for name in names:
         _checked(name, 'file in a run')
-    wanted = [n for n in names if n not in ('_info.json', '_lock') and not (folder / n).exists()]
+    wanted = [n for n in names if n not in ('_info.json', '_lock')
+              and not download.present(folder / n)]
     missing, stop = [], threading.Event()
     bar = tqdm(desc=folder.name, total=len(wanted), unit='file', disable=not progress)
 

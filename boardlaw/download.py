@@ -130,11 +130,11 @@ def fetch(url: str, path: str | os.PathLike, *, expected_size: int | None = None
         raise DownloadError(f'{_shown(url)} is not an http or https address')
     path = Path(path)
     try:
-        if _present(path, expected_size):
+        if present(path, expected_size):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with _opened(path.with_name(path.name + '.part')) as part:
-            if _present(path, expected_size):  # another process finished while this one waited
+            if present(path, expected_size):  # another process finished while this one waited
                 part.discard()
                 return path
             if not resume:
@@ -237,8 +237,15 @@ def _now():
     return datetime.now(timezone.utc)
 
 
-def _present(path, expected_size):
-    return path.is_file() and expected_size in (None, path.stat().st_size)
+def present(path: Path, expected_size: int | None = None) -> bool:
+    """Whether the whole file is there, `expected_size` bytes long if that is given."""
+    if not path.is_file() or expected_size not in (None, path.stat().st_size):
+        return False
+    part = path.with_name(path.name + '.part')
+    if not part.exists():   # a process was killed between its last two steps
+        with contextlib.suppress(OSError):
+            part.with_name(part.name + '.json').unlink(missing_ok=True)
+    return True
 
 
 @contextlib.contextmanager

@@ -186,6 +186,22 @@ def _sqlite(path):
     return sa.URL.create('sqlite', database=str(path.absolute()))
 
 
+#: What SQLite says, and what that means for whoever reads it.
+_SAID = {
+    'malformed|not a database|not decode|corrupt':
+        '"{name}" is not a whole SQLite database ({said}): put a copy in its place, or make or '
+        'download it again',
+    'database or disk is full|disk I/O error':
+        '"{name}" cannot be written or read ({said}): free space, or see whether the disk is '
+        'whole, and call again; what was saved before is kept',
+    'readonly database|unable to open':
+        '"{name}" cannot be opened for this ({said}): see whether its folder is there and may be '
+        'written to, or choose another by boardlaw.sql.use',
+    'database is locked':
+        '"{name}" has been written by others for longer than a minute ({said}): call again, what '
+        'was saved before is kept'}
+
+
 @contextlib.contextmanager
 def _clear_errors(used):
     """Says what to do about a file that is damaged or lacks tables."""
@@ -197,9 +213,9 @@ def _clear_errors(used):
         if re.search('no such table|relation .* does not exist', said):
             raise BadDatabase(f'"{name}" lacks a table ({said}): boardlaw.sql.create adds those '
                               'that are missing') from e
-        if re.search('malformed|not a database|unable to open|disk I/O error', said):
-            raise BadDatabase(f'"{name}" is not a whole SQLite database ({said}): '
-                              'delete it, and make or download it again') from e
+        for pattern, message in _SAID.items():
+            if re.search(pattern, said, re.IGNORECASE):
+                raise BadDatabase(message.format(name=name, said=said)) from e
         raise
 
 
