@@ -281,6 +281,27 @@ def test_two_boards_in_a_page(browser, tmp_path):
         assert first.root.get_by_role('radio', name='16', exact=True).is_checked()
 
 
+def test_as_a_live_notebook_inserts_it(browser, tmp_path):
+    """Jupyter sets an output's innerHTML, which runs no script, and then puts a new script element
+    in the place of each."""
+    path = tmp_path/'empty.html'
+    path.write_text('<meta charset="utf-8"><div id="output"></div>', 'utf-8')
+    with opened(browser, path.as_uri()) as page:
+        page.evaluate('''html => {
+            const output = document.querySelector('#output');
+            output.innerHTML = html;
+            for (const old of output.querySelectorAll('script')) {
+                const script = document.createElement('script');
+                for (const {name, value} of old.attributes) script.setAttribute(name, value);
+                script.textContent = old.textContent;
+                old.replaceWith(script);
+            }
+        }''', play.page().html())
+        board = Board(page, 3)
+        board.put('b2')
+        assert len(board.moves) == 2
+
+
 # The built book
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,5 @@
-// The board in the page: it draws, listens and asks the search, whose functions stand in search.js.
-'use strict';
+// The board in the page: it draws, listens and asks the search. Its functions stand in search.js,
+// which goes before it into one scope.
 
 const PLAYERS = ['Black', 'White'];
 const PAUSE = 350;      // milliseconds before the agent answers: a stone at once is easily missed
