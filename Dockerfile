@@ -24,8 +24,9 @@ COPY --chown=boardlaw . .
 RUN make install
 CMD ["make", "book", "test"]
 
-# MoHex needs a Boost older than 1.85 and finds its data where it was compiled, so build and use
-# share one Debian release and one folder.
+# Optional, and built by no test: the engine, which boardlaw.arena.mohex.MoHexAgent() starts as
+# `mohex`. It needs a Boost older than 1.85 and finds its data where it was compiled, so build and
+# use share one Debian release and one folder.
 FROM python:3.11-slim-bookworm AS mohex-build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends cmake g++ git make ca-certificates libdb-dev \

@@ -354,6 +354,24 @@ def test_nothing_is_left_behind(plain, quick):
     assert all(map(gone, pids))
 
 
+def test_closing_an_engine_ends_the_wait_for_its_answer(plain, quick):
+    engine, errors = Engine(plain('hang'), timeout=1000), []
+    engine.boardsize(2)
+
+    def ask():
+        try:
+            engine.genmove(0)
+        except EngineError as e:
+            errors.append(str(e))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    time.sleep(.2)
+    engine.close()
+    thread.join(60)
+    assert len(errors) == 1 and 'ended before its answer did' in errors[0]
+
+
 @linux
 def test_a_stubborn_engine_is_killed(plain, quick):
     engine = Engine(plain('stubborn'))
@@ -490,8 +508,9 @@ MoHex(*gtp_server.player('solver')).serve(sys.stdin, sys.stdout)
 @pytest.fixture(scope='module')
 def stand_in():
     """MoHex's stand-in, running."""
-    with mohex.MoHexAgent([sys.executable, '-c', STAND_IN], max_time=2, max_games=100,
-                          use_parallel_solver=True) as agent, pytest.MonkeyPatch.context() as patch:
+    with (pytest.MonkeyPatch.context() as patch,
+          mohex.MoHexAgent([sys.executable, '-c', STAND_IN], max_time=2, max_games=100,
+                           use_parallel_solver=True) as agent):
         yield agent
         patch.setattr(pipes, 'PATIENCE', (0, 1))    # to leave torch takes a while
 
@@ -503,6 +522,15 @@ def test_settings_reach_the_engine(stand_in):
     assert engine.send('told').split() == ['max_time=2', 'max_games=100', 'use_parallel_solver=1',
                                            'allow_swap=0']
     assert stand_in.timeout == 66 and 'max_games=100' in repr(stand_in)
+
+
+def test_each_engine_has_its_own_seed():
+    first, again, other = (mohex.MoHexAgent(seed=s) for s in (1, 1, 2))
+    seeds = [[agent._command()[-1] for _ in range(3)] for agent in (first, again, other)]
+    assert seeds[0] == seeds[1] and len({*seeds[0], *seeds[2]}) == 6
+    assert all(0 <= int(x) < 2**31 for x in seeds[0] + seeds[2]), 'MoHex reads 32 bits, signed'
+    assert first._command()[:3] == ['mohex', '--use-logfile=0', '--seed']
+    assert mohex.MoHexAgent().seed != mohex.MoHexAgent().seed
 
 
 @pytest.mark.parametrize('boardsize', [3, 4])

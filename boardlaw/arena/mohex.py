@@ -4,9 +4,11 @@
         mohex.evaluate(engine, arena.register(run).index, n_games=64)
 
 MoHex 2.0 is the engine that the paper calibrated its agents by: https://github.com/cgao3/
-benzene-vanilla-cmake. The Dockerfile builds it. What is said of its settings here was read in its
-source.
+benzene-vanilla-cmake. The Dockerfile shows how it is built. What is said of its settings here was
+read in its source and its README, not tried.
 """
+import secrets
+import shlex
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
@@ -93,10 +95,14 @@ class EngineAgent:
                 nearest = max(self._idle, key=lambda e: (e.leads_to(world), len(e.moves)))
                 self._idle.remove(nearest)
                 return nearest
-        engine = gtp.Engine(self.command, self.cwd, self.timeout, self.setup)
+        engine = gtp.Engine(self._command(), self.cwd, self.timeout, self.setup)
         with self._lock:
             self._engines = [e for e in self._engines if not e.closed] + [engine]
         return engine
+
+    def _command(self):
+        """What starts the next engine."""
+        return self.command
 
     def close(self):
         """Ends the engines, also those that are thinking; a later call starts new ones."""
@@ -123,15 +129,22 @@ class MoHexAgent(EngineAgent):
         max_time: seconds of search for a move; MoHex's default is 10. Its search may take a second
             however small this is: for quicker moves limit the games instead.
         max_games: playouts of a search; MoHex's default is no limit that matters. The fewer, the
-            weaker: below its ``expand_threshold`` the search has no tree, and its move is random.
+            weaker: below its ``expand_threshold``, 10, the search has no tree and the move is
+            random.
+        seed: of MoHex's random numbers: engine n of this agent gets one made of ``seed`` and n. By
+            default it comes from the system. (MoHex's own default is the time in seconds, the same
+            for engines that start together.)
         settings: further parameters of its command ``param_mohex`` by name: num_threads,
-            max_memory, expand_threshold, perform_pre_search, reuse_subtree, use_parallel_solver and
-            others, which the command lists. True and False are sent as 1 and 0.
+            max_memory (bytes for each engine, by default 2 GB), expand_threshold,
+            perform_pre_search, reuse_subtree, use_parallel_solver and others, which the command
+            lists. True and False are sent as 1 and 0.
         timeout: seconds for an answer; by default a minute beyond three times ``max_time``.
     """
 
     def __init__(self, command=('mohex', '--use-logfile=0'), max_time=None, max_games=None,
-                 n_engines=1, timeout=None, cwd=None, **settings):
+                 n_engines=1, timeout=None, seed=None, cwd=None, **settings):
+        command = shlex.split(command) if isinstance(command, str) else list(command)
+        self.seed, self._started = secrets.randbits(31) if seed is None else seed, 0
         settings = {'max_time': max_time, 'max_games': max_games, **settings}
         self.settings = {k: v for k, v in settings.items() if v is not None}
         setup = [f'param_mohex {k} {int(v) if isinstance(v, bool) else v}'
@@ -140,9 +153,15 @@ class MoHexAgent(EngineAgent):
         # It knows the swap rule, which its games here must not use; that is its default, too.
         super().__init__(command, n_engines, timeout, cwd, [*setup, 'param_game allow_swap 0'])
 
+    def _command(self):
+        with self._lock:
+            self._started += 1
+            return [*self.command, '--seed', str(rng.fold(self.seed, self._started) % 2**31)]
+
     def __repr__(self):
         settings = ''.join(f', {k}={v!r}' for k, v in self.settings.items())
-        return f'MoHexAgent({self.command!r}{settings}, n_engines={self.n_engines})'
+        return (f'MoHexAgent({self.command!r}{settings}, n_engines={self.n_engines}, '
+                f'seed={self.seed})')
 
 
 def evaluate(engine, agents, n_games=32, seed=0, progress=True):

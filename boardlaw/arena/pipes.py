@@ -126,6 +126,8 @@ def _stop(process, threads, lines, farewell):
                 while True:     # the thread may be waiting for room
                     lines.get_nowait()
             thread.join(.02)
+    with contextlib.suppress(queue.Full):
+        lines.put_nowait('')    # for who may be waiting for an answer in another thread
 
 
 def _signal(process, number):
