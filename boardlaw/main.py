@@ -95,6 +95,8 @@ def add_sweep(commands):
     parser.add_argument('--boards', required=True, type=_numbers, metavar='S,S', help='board sizes')
     parser.add_argument('--minutes', type=float, help='for all of it (default: until all is done)')
     parser.add_argument('--seeds', type=int, default=1, help='runs of each network (default: 1)')
+    parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
+                        'the first of the plan')
     parser.add_argument('--test-boards', type=_numbers, default=(), metavar='S,S', help='boards '
                         'whose agents are rated with trees of 1, 2, 4 .. 512 nodes as well')
     parser.add_argument('--database', metavar='URL', help='path or URL of the evaluation database '

@@ -40,7 +40,7 @@ SOLVED = 5
 TEST_NODES = [2**k for k in range(10)]
 
 
-def sweep(boards, minutes=None, pool=None, database=None, seeds=1, settings=None, jobs=None,
+def sweep(boards, minutes=None, pool=None, database=None, seeds=1, n_runs=None, settings=None,
           test_boards=(), device='cpu', report=print):
     """Trains the agents of some boards as far as the time goes, and rates them.
 
@@ -50,8 +50,7 @@ def sweep(boards, minutes=None, pool=None, database=None, seeds=1, settings=None
         pool: :class:`Local` (the default) or :class:`Ray`.
         database: path or URL of the evaluation database; by default replica.sqlite in the folder of
             runs. It is made if it is not there.
-        seeds, settings: see :func:`plan`.
-        jobs: a plan of one's own in place of that of `boards`.
+        seeds, n_runs, settings: see :func:`plan`.
         test_boards: boards whose agents are also rated with search trees of 1, 2, 4 .. 512 nodes.
         device: where to train.
         report: called with every line of progress.
@@ -63,7 +62,7 @@ def sweep(boards, minutes=None, pool=None, database=None, seeds=1, settings=None
     began = time.time()
     limit = float('inf') if minutes is None else 60*minutes
     database = sql.create(database or pavlov.root()/'replica.sqlite')
-    jobs = plan(boards, seeds, settings) if jobs is None else jobs
+    jobs = plan(boards, seeds, settings, n_runs)
     if minutes is not None:
         wanted, jobs = len(jobs), fitting(jobs, limit*(1 - RATING_SHARE)*pool.workers, device)
         report(f'{len(jobs)} of {wanted} runs fit into {minutes:g} minutes')

@@ -78,7 +78,7 @@ def ordered(boardsize):
     return chosen
 
 
-def plan(boards, seeds=1, settings=None):
+def plan(boards, seeds=1, settings=None, n_runs=None):
     """All jobs of a sweep, in order: every board's first network, every board's second, ...
 
     Every run of a board sees the same number of samples, but a larger network than the cheapest
@@ -88,6 +88,7 @@ def plan(boards, seeds=1, settings=None):
         boards: board sizes.
         seeds: runs of each network; the second seeds come after all the first.
         settings: {boardsize: (n_envs, lr, samples)}, by default :data:`SETTINGS`.
+        n_runs: of each board, the first so many; by default all.
 
     Returns:
         A list of :class:`Job`.
@@ -102,7 +103,7 @@ def plan(boards, seeds=1, settings=None):
         queues.append([
             Job(config, min(samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}')
             for seed in range(seeds) for w, d in ordered(boardsize)
-            for config in [Config(boardsize, w, d, n_envs=n_envs, lr=lr, seed=seed)]])
+            for config in [Config(boardsize, w, d, n_envs=n_envs, lr=lr, seed=seed)]][:n_runs])
     return [queue[i] for i in range(max(map(len, queues), default=0))
             for queue in queues if i < len(queue)]
 
