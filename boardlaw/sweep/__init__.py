@@ -3,7 +3,7 @@
     sweep.sweep([3, 4, 5], minutes=120)
     python -m boardlaw sweep --boards 3,4,5 --minutes 120
 
-A sweep is a plan (:mod:`.plan`), done by workers (:mod:`.pools`), then rated (:mod:`.rating`). All
+A sweep is a plan (:mod:`.grid`), done by workers (:mod:`.pools`), then rated (:mod:`.rating`). All
 its state is in the folder of runs and in the database: started again after an interruption, it goes
 on where it stopped; two sweeps on one folder share the work.
 
@@ -23,7 +23,7 @@ from ..arena import ratings
 from ..pavlov import disk, runs, storage
 from ..training import train
 from . import pools
-from .plan import Job, fitting, plan
+from .grid import Job, fitting, plan
 from .pools import Local, Lost, Ray
 from .rating import rate
 

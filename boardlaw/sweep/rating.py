@@ -35,7 +35,7 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
         if wide.empty or time.time() > deadline:
             return rated
         ws, gs = elos.symmetrize(played, found.index)
-        n = max(4*pool.workers, min(len(wide), 128))
+        n = max(4*pool.workers, min(len(wide)//2, 512))
         todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found))
         # Dealt out in turn, so that each worker has a like share of the long games.
         shares = [(str(pavlov.root()), sql.target(), todo.iloc[k::pool.workers].values.tolist())

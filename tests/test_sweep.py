@@ -1,0 +1,290 @@
+"""Sweeps: what they plan, and that every run is trained once whatever happens to its workers."""
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from boardlaw import arena, networks, pavlov, sql, sweep
+from boardlaw.arena import ratings
+from boardlaw.pavlov import runs, storage
+from boardlaw.selfplay import BadConfig
+from boardlaw.sweep import grid as plans
+
+TINY = {3: (16, 1e-3, 4000)}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv('BOARDLAW_OUTPUT', str(tmp_path))   # for the workers
+    with pavlov.use_root(tmp_path), sql.use(None):
+        yield tmp_path
+
+
+# Plan
+
+def test_grid_is_the_papers():
+    sizes = {b: len(plans.grid(b)) for b in plans.WIDEST}
+    assert sizes == {3: 6, 4: 15, 5: 20, 6: 32, 7: 40, 8: 40, 9: 44}
+    assert all(plans.CHEAPEST[b] in plans.grid(b) for b in plans.WIDEST)
+    with pytest.raises(BadConfig, match='boardsize 10'):
+        plans.grid(10)
+
+
+@pytest.mark.parametrize('boardsize', plans.WIDEST)
+def test_order_covers_before_it_fills(boardsize):
+    order = plans.ordered(boardsize)
+    assert order[0] == plans.CHEAPEST[boardsize] and sorted(order) == sorted(plans.grid(boardsize))
+    size = [math.log(networks.count_params(boardsize, *n)) for n in order]
+    # The distance to the nearest one before it never grows along the order.
+    gaps = [min(abs(x - y) for y in size[:k]) for k, x in enumerate(size) if k]
+    assert gaps == sorted(gaps, reverse=True)
+
+
+def test_plan_takes_the_boards_in_turn():
+    jobs = sweep.plan([3, 4, 5], seeds=2)
+    assert [j.config.boardsize for j in jobs[:6]] == [3, 4, 5, 3, 4, 5]
+    assert len(jobs) == 2*(6 + 15 + 20) and len({j.name for j in jobs}) == len(jobs)
+    seeds = [j.config.seed for j in jobs if j.config.boardsize == 4]
+    assert seeds == [0]*15 + [1]*15
+    assert [len(sweep.plan([b], 2, n_runs=8)) for b in (3, 4, 5)] == [8, 8, 8]
+    with pytest.raises(BadConfig, match=r'\[9\]'):
+        sweep.plan([3, 9])
+
+
+def test_runs_of_a_board_share_the_snapshots_grid_and_see_as_many_samples():
+    for job in sweep.plan([3, 4, 5, 6]):
+        n_envs, _, samples = plans.SETTINGS[job.config.boardsize]
+        steps = np.log10(job.snapshots)*plans.PER_DECADE
+        np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
+        assert len(job.snapshots) >= 12
+        assert job.snapshots[0] >= n_envs*job.config.flops_per_sample
+        assert job.flops/10**.2 < job.snapshots[-1]*(1 + 1e-9) <= job.flops*(1 + 2e-9)
+        cheapest = networks.flops_per_sample(job.config.boardsize,
+                                             *plans.CHEAPEST[job.config.boardsize])
+        assert job.flops == min(samples*job.config.flops_per_sample, 2*samples*cheapest)
+
+
+def test_fitting_keeps_the_first_that_fit(monkeypatch):
+    jobs = sweep.plan([3, 4], settings={3: (16, 1e-3, 4000), 4: (16, 1e-3, 4000)})
+    monkeypatch.setattr(plans, '_seconds_per_sample', lambda config, device: 1e-3)
+    each = plans.seconds(jobs)
+    for job, seconds in zip(jobs, each):
+        samples = job.flops/job.config.flops_per_sample
+        cheapest = networks.flops_per_sample(job.config.boardsize,
+                                             *plans.CHEAPEST[job.config.boardsize])
+        assert seconds == pytest.approx(
+            1e-3*samples*max(1, job.config.flops_per_sample/cheapest))
+    assert sweep.fitting(jobs, sum(each[:3]) + 1e-6) == jobs[:3]
+    assert sweep.fitting(jobs, each[0]/2) == []
+
+
+def test_the_time_is_measured():
+    assert 0 < plans._seconds_per_sample(sweep.plan([3], settings=TINY)[0].config, 'cpu') < .1
+
+
+# Pools
+
+def echo(item):
+    return item*2
+
+
+def fail(item):
+    raise ValueError(f'{item} is refused')
+
+
+def die_once(path):
+    """Kills its own process the first time."""
+    if not os.path.exists(path):
+        open(path, 'w').close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 'done'
+
+
+def die(item):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep(item):
+    time.sleep(60)
+
+
+def test_local_pool(tmp_path):
+    pool = sweep.Local(2)
+    assert dict(pool.map(echo, [1, 2, 3])) == {1: 2, 2: 4, 3: 6}
+    [(_, error)] = pool.map(fail, [7])
+    assert isinstance(error, ValueError) and '7 is refused' in str(error)
+    assert list(pool.map(echo, [])) == []
+
+
+def test_local_pool_takes_up_the_work_of_the_dead(tmp_path):
+    paths = [str(tmp_path/'a'), str(tmp_path/'b')]
+    assert dict(sweep.Local(2).map(die_once, paths)) == dict.fromkeys(paths, 'done')
+    [(_, error)] = sweep.Local(1).map(die, [0])
+    assert isinstance(error, sweep.Lost) and '-9' in str(error)
+
+
+def test_local_pool_ends_at_its_deadline():
+    began = time.monotonic()
+    assert list(sweep.Local(1).map(sleep, [1, 2], time.time() + .5)) == []
+    assert time.monotonic() - began < 20
+
+
+# The whole
+
+def snapshots(run):
+    states = [storage.load_snapshot(run, n) for n in storage.snapshots(run).index]
+    for state in states:
+        del state['runtime'], state['cputime']
+    return states
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a.equal(b) if hasattr(a, 'equal') else a == b
+
+
+def test_sweep_from_nothing_to_ratings_and_again(root):
+    lines = []
+    rated = sweep.sweep([3], n_runs=2, settings=TINY, pool=sweep.Local(2), report=lines.append)
+    [(group, ratings_)] = rated.items()
+    assert group == (3, 'bee/3')
+    reach = (ratings_.upper - ratings_.lower)/2
+    assert reach.max() <= 25 and ratings_.elo.notna().all()
+    with sql.use(root/'replica.sqlite'):
+        ags = sql.agent_query()
+        exact = ags.index[ags.description == 'perfect']
+        assert len(exact) == 1 and ratings_.elo[exact].tolist() == [0]
+        assert len(ags) == 1 + sum(len(job.snapshots) for job in sweep.plan([3], 1, TINY, 2))
+        times = sql.query('select * from snap_details')
+        assert len(times) == len(ags) - 1 and (times.cpu_seconds > 0).all()
+        details = sql.query('select * from run_details').dropna()
+        assert json.loads(details.params.iloc[0])['lr'] == 1e-3 and details.seed.eq(0).all()
+        played = ratings.trials(ags).shape
+    before = lines.copy()
+    again = sweep.sweep([3], n_runs=2, settings=TINY, pool=sweep.Local(2), report=lines.append)
+    assert '2 runs, 2 of them finished before' in lines[len(before):]
+    with sql.use(root/'replica.sqlite'):
+        assert ratings.trials(sql.agent_query()).shape == played, 'nothing was played again'
+    assert again[group].equals(ratings_)
+
+
+def test_killed_workers_change_nothing(root):
+    """Kills the workers again and again; the snapshots are those of trainings left alone."""
+    settings = {3: (64, 1e-3, 60_000)}
+    jobs = sweep.plan([3], settings=settings, n_runs=2)
+    database = sql.create(root/'killed.sqlite')
+    stop, kills = threading.Event(), []
+
+    def killer():
+        while not stop.wait(2.5) and len(kills) < 2:
+            for job in jobs:
+                if (run := sweep.find(job)) and (workers := children()):
+                    os.kill(workers[len(kills) % len(workers)], signal.SIGKILL)
+                    kills.append(run)
+                    break
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    sweep.train_all(jobs, sweep.Local(2), database, report=lambda line: None)
+    stop.set(), thread.join()
+    assert kills and all(map(sweep.done, jobs)) and len(runs.names()) == 2
+    killed = [snapshots(sweep.find(job)) for job in jobs]
+    with pavlov.use_root(root/'straight'):
+        for job in jobs:
+            assert 'samples in' in sweep._train((job, str(root/'straight'), 'cpu'))
+        assert all(same(x, snapshots(sweep.find(job))) for x, job in zip(killed, jobs))
+
+
+def children():
+    """The workers of this process."""
+    listed = subprocess.run(['ps', '-o', 'pid=,args=', '--ppid', str(os.getpid())],
+                            capture_output=True, text=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in listed if 'spawn_main' in line]
+
+
+def test_a_run_that_another_sweep_trains_is_left_to_it(root):
+    [job] = sweep.plan([3], settings=TINY, n_runs=1)
+    with sweep._lock(job.name):
+        assert 'another sweep' in sweep._train((job, str(root), 'cpu'))
+        assert runs.names() == []
+    assert 'samples in' in sweep._train((job, str(root), 'cpu'))
+    assert sweep._train((job, str(root), 'cpu')) == 'finished by another sweep'
+    with sweep._lock('rate-bee/3-3'), sql.use(sql.create(root/'x.sqlite')):
+        sweep.register(job)
+        assert sweep.rate_alone(3, 'bee/3', sweep.Local(1), report=print).elo.isna().all()
+
+
+def test_test_trees_are_agents_of_their_own(root):
+    [job] = sweep.plan([3], settings=TINY, n_runs=1)
+    sweep._train((job, str(root), 'cpu'))
+    with sql.use(sql.create(root/'x.sqlite')):
+        sweep.register(job)
+        sweep.register(job, nodes=[1, 64, 512])
+        nodes = sql.agent_query().test_nodes.value_counts()
+        assert nodes.to_dict() == {0: 1, **dict.fromkeys([1, 64, 512], len(job.snapshots))}
+        weak, strong = (sql.agent_query().query(f'test_nodes == {n}').index[-1] for n in (1, 512))
+        assert arena.load([weak, strong])[strong].n_nodes == 512
+
+
+def test_command_line_stops_and_goes_on(root):
+    command = [sys.executable, '-m', 'boardlaw', 'sweep', '--boards', '3', '--runs', '1',
+               '--minutes', '1', '--workers', '1']
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True)
+    [job] = sweep.plan([3], n_runs=1)
+    while (run := sweep.find(job)) is None or not len(storage.snapshots(run)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(.1)
+    process.terminate()
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGTERM and '1 of 1 runs fit' in said
+    samples = storage.load_latest(run)['n_samples']
+    assert samples > 0, 'it has saved itself'
+    assert not children()
+    assert sweep.find(job) == run and not sweep.done(job)
+
+
+# On a cluster
+
+def test_ray_cluster_loses_a_worker(root):
+    ray = pytest.importorskip('ray')
+    settings = {3: (64, 1e-3, 60_000)}
+    jobs = sweep.plan([3], settings=settings, n_runs=2)
+    os.environ['RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO'] = '0'
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,
+             runtime_env={'env_vars': {'BOARDLAW_OUTPUT': str(root)}})
+    try:
+        pool = sweep.Ray('local')
+        assert pool.workers == 2
+        killed = []
+
+        def killer():
+            while not (run := sweep.find(jobs[0])) or not len(storage.snapshots(run)):
+                time.sleep(.2)
+            subprocess.run(['pkill', '-9', '-f', '^ray::_task'], check=False)
+            killed.append(run)
+
+        thread = threading.Thread(target=killer)
+        thread.start()
+        database = sql.create(root/'ray.sqlite')
+        sweep.train_all(jobs, pool, database, report=lambda line: None)
+        thread.join()
+        assert killed and all(map(sweep.done, jobs)) and len(runs.names()) == 2
+        with sql.use(database):
+            rated = sweep.rate(3, 'bee/3', pool, width=60, report=lambda line: None)
+        assert rated.elo.notna().all()
+        assert ((rated.upper - rated.lower)/2).max() <= 60
+        [(_, error)] = pool.map(fail, [7])
+        assert isinstance(error, ValueError)
+    finally:
+        ray.shutdown()
