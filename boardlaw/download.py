@@ -29,6 +29,7 @@ except ImportError:  # Windows: no advisory locks, one process at a time is the 
     fcntl = None
 
 CHUNK = 1 << 18  # bytes a read
+FIELDS = {'url', 'size', 'validator', 'file_id', 'sha1'}  # of what is kept beside a partial file
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -60,7 +61,7 @@ class _Again(Exception):
     """This attempt ended early, the next may succeed. `wait` is the server's wish in seconds."""
 
     def __init__(self, reason, wait=0.):
-        super().__init__(str(reason))
+        super().__init__(str(reason)[:500])
         self.wait = wait
 
 
@@ -75,10 +76,11 @@ class _Part:
         self.record = path.with_name(path.name + '.json')
         try:
             self.expected = json.loads(self.record.read_text())
-            sized = isinstance(self.expected['size'], int)
-        except (OSError, ValueError, KeyError, TypeError):
-            sized = False
-        if not sized or self.size > self.expected['size']:
+            kinds = {k: type(v) for k, v in self.expected.items()}
+            whole = kinds == dict.fromkeys(kinds, str) | {'size': int} and kinds.keys() == FIELDS
+        except (OSError, ValueError, AttributeError, RecursionError):
+            whole = False
+        if not whole or self.size > self.expected['size']:
             self.restart({})
 
     @property
@@ -182,9 +184,10 @@ class Allowance:
     def used(self) -> int:
         """Bytes written to the current day's count."""
         try:
-            return sum(map(int, self.file.read_text().split()))
+            lines = self.file.read_bytes().splitlines()
         except FileNotFoundError:
             return 0
+        return sum(int(line) for line in lines if re.fullmatch(rb'\d{1,15}', line))
 
     def require(self, n_bytes: int = 0):
         """Raises unless the current day still allows `n_bytes`, and any at all."""
@@ -344,6 +347,9 @@ def _described(url, response):
     headers = response.headers
     total = re.search(r'/(\d+)$', headers.get('Content-Range', ''))
     size = total[1] if total else headers.get('Content-Length')
+    if size is not None and not re.fullmatch(r'\d{1,18}', size, re.ASCII):
+        raise DownloadError(f'{_shown(url)} is answered with the size {size[:40]!r}: check the '
+                            'address')
     etag = headers.get('ETag', '')
     sha1 = headers.get('X-Bz-Content-Sha1', '').removeprefix('unverified:')
     if not re.fullmatch('[0-9a-f]{40}', sha1):

@@ -10,6 +10,7 @@ Explained in the chapter book/training.ipynb.
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral
 
+import numpy as np
 import torch
 
 from . import learning, mcts, networks, rng
@@ -154,6 +155,7 @@ class Buffer:
         return {'n': self.n, 'rows': {k: x[:self.n].clone() for k, x in self.rows.items()}}
 
     def load_state_dict(self, state):
+        _like(0, state['n'], 'buffer.n')
         self.n = state['n']
         for name, x in self.rows.items():
             found, kept = state['rows'][name], x[:self.n]
@@ -295,11 +297,59 @@ class Trainer:
         """Restores a state of a Trainer of the same Config.
 
         Raises:
-            ValueError, KeyError, RuntimeError: the state does not fit.
+            ValueError, KeyError, TypeError, RuntimeError: the state does not fit; this Trainer may
+                then be changed in part.
         """
+        for name in ('step', 'n_learnt'):
+            _like(0, state[name], name)
         self.step, self.n_learnt = state['step'], state['n_learnt']
         self.network.load_state_dict(state['network'])
-        self.optimiser.load_state_dict(state['optimiser'])
-        bits, seats = state['world']['bits'], state['world']['seats']
-        self.world = Hex(bits, seats, self.config.boardsize).to(self.device)
+        self._load_optimiser(state['optimiser']['state'])
+        world = {'bits': self.world.bits, 'seats': self.world.seats}
+        _like(world, state['world'], 'world')
+        _check_world(**state['world'], boardsize=self.config.boardsize)
+        self.world = Hex(**state['world'], boardsize=self.config.boardsize).to(self.device)
         self.buffer.load_state_dict(state['buffer'])
+
+    def _load_optimiser(self, state):
+        """What Adam has gathered. Its settings are the Config's; torch would take any, and moments
+        of any shape."""
+        each = {i: {'step': torch.zeros(()), 'exp_avg': p.detach(), 'exp_avg_sq': p.detach()}
+                for i, p in enumerate(self.network.parameters())}
+        _like(each if self.n_learnt else {}, state, 'optimiser')
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {'state': state})
+
+
+def _like(wanted, found, where):
+    """Raises ValueError unless two nests of dicts have the same keys, and in their places tensors
+    of one shape and dtype, or whole numbers from 0."""
+    if type(found) is not type(wanted):
+        raise ValueError(f'{where} is a {type(found).__name__}, not a {type(wanted).__name__}')
+    if isinstance(wanted, dict):
+        if found.keys() != wanted.keys():
+            raise ValueError(f'{where} holds {list(found)}, not {list(wanted)}'[:300])
+        for k in wanted:
+            _like(wanted[k], found[k], f'{where}.{k}')
+    elif isinstance(wanted, torch.Tensor):
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise ValueError(f'{where} is {found.dtype} of {list(found.shape)}, not '
+                             f'{wanted.dtype} of {list(wanted.shape)}')
+    elif found < 0:
+        raise ValueError(f'{where} is {found}')
+
+
+def _check_world(bits, seats, boardsize):
+    """Raises ValueError unless these are games under way: the kernels trust their bits."""
+    cells = np.unpackbits(bits.cpu().contiguous().numpy().view(np.uint8), axis=-1,
+                          bitorder='little').astype(bool)
+    beyond, cells = cells[..., boardsize**2:], cells[..., :boardsize**2]
+    grid = cells.reshape(*cells.shape[:3], boardsize, boardsize)
+    own, other, top, bottom = cells.transpose(2, 0, 1, 3)
+    stones = own.sum(-1)
+    if (beyond.any() or (own & other).any() or ((top | bottom) & ~own).any()
+            or (top & bottom).any() or (own | other).all(-1).any()
+            or not np.array_equal(grid[:, 0, 0], grid[:, 1, 1].swapaxes(1, 2))
+            or not np.array_equal(grid[:, 0, 1], grid[:, 1, 0].swapaxes(1, 2))
+            or not np.array_equal(stones[:, 0] - stones[:, 1], seats.cpu().numpy())
+            or not np.isin(seats.cpu().numpy(), (0, 1)).all()):
+        raise ValueError('world holds boards that no game comes to')

@@ -209,9 +209,13 @@ class _Run:
             network = {k.removeprefix('network.'): x for k, x in saved['agent'].items()
                        if k.startswith('network.')}
             self.trainer.load_state_dict(state | {'network': network})
-            self.n_reported, self.runtime = state['n_reported'], saved['runtime']
-            self.cputime = saved['cputime']
-            return state['stats']
+            self.n_reported = int(state['n_reported'])
+            self.runtime, self.cputime = float(saved['runtime']), float(saved['cputime'])
+            offsets = {str(file): int(n) for file, n in state['stats'].items()}
+            if not (0 <= self.n_reported <= self.trainer.n_learnt and self.runtime >= 0
+                    and self.cputime >= 0 and min(offsets.values(), default=0) >= 0):
+                raise ValueError('its counts or times are impossible')
+            return offsets
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as e:
             raise CorruptFile(f'"{file}" is not a savepoint of this run: {e}') from e
 
@@ -352,9 +356,12 @@ def _config(run, given, snapshots):
         raise BadConfig(f'Run "{run}" cannot be resumed: it was not trained by this package')
     try:
         config = Config.from_params(params)
+        if unknown := params['limits'].keys() - {'minutes', 'samples', 'flops'}:
+            raise ValueError(f'limits of {sorted(unknown)}')
+        _check(params['limits'], params.get('snapshots'), 0)
     except (TypeError, ValueError) as e:
         raise CorruptFile(f'"{runs.path(run) / runs.INFO}" does not hold the settings of a '
-                          f'training: {e}') from e
+                          f'training: {e}'[:1000]) from e
     differ = [f'{k}={getattr(config, k)!r}, not {v!r}' for k, v in given.items()
               if getattr(config, k) != v]
     if snapshots is not None and list(map(float, snapshots)) != params.get('snapshots'):

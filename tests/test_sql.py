@@ -216,7 +216,7 @@ def test_what_is_shipped_or_downloaded_is_only_read(tmp_path, monkeypatch, name)
                       lambda: sql.save_trials([trial(1, 2)])):
             with pytest.raises(BadDatabase, match=f"'{name}' is only read: choose one of your own"):
                 write()
-        with pytest.raises(sa.exc.OperationalError, match='readonly'):
+        with pytest.raises(BadDatabase, match='readonly'):
             sql.query('delete from trials returning id')
         with pytest.raises(BadDatabase, match='not made here'):
             sql.create(name)
@@ -246,7 +246,7 @@ def test_what_is_no_database_is_an_error(tmp_path, monkeypatch):
     assert 'not a database' in error(page)
     half = tmp_path / 'half.sql'
     half.write_bytes(FIXTURE.read_bytes()[:20000])
-    assert 'delete it' in error(half)
+    assert 'put a copy in its place' in error(half)
     empty = tmp_path / 'empty.sql'
     empty.touch()
     assert 'boardlaw.sql.create adds' in error(empty)
@@ -292,26 +292,55 @@ def test_a_view_is_not_needed_nor_trusted(original, tmp_path):
     pd.testing.assert_frame_equal(sql.agent_query(), expected)
 
 
-def test_a_hostile_file_reaches_nothing_outside_itself(original, tmp_path):
+HOSTILE = {
+    'the view trials': """
+        alter table trials rename to real_trials;
+        create view trials as select *, load_extension('{folder}/evil') from real_trials""",
+    'the trigger t': """
+        create trigger t after insert on runs begin select writefile('{target}', 'x'); end""",
+    'the trigger u': "create trigger u after insert on snaps begin delete from trials; end",
+    'the view agents': """
+        alter table agents rename to real_agents;
+        create view agents as with recursive n(i) as (select 1 union all select i + 1 from n)
+            select i as id, i as snap, i as nodes, i as c from n""",
+    'the computed column noise_scales.big': """
+        alter table noise_scales add column big as (zeroblob(1000000000))""",
+    'the virtual table runs_too': "create virtual table runs_too using fts5(x)",
+}
+
+
+@pytest.mark.parametrize('what', HOSTILE)
+def test_a_file_that_brings_code_is_refused(original, tmp_path, what):
     target = tmp_path / 'target.txt'
+    before = plain('select count(*) from snaps', original)
     with contextlib.closing(sqlite3.connect(original)) as c:
-        c.executescript(f'''
-            alter table trials rename to real_trials;
-            create view trials as select *, load_extension('{tmp_path}/evil') from real_trials;
-            create trigger t1 after insert on runs begin
-                select writefile('{target}', 'x'); end;
-            create trigger t2 after insert on snaps begin
-                select load_extension('{tmp_path}/evil.so'); end;''')
-    with pytest.raises(BadDatabase, match='no trials'):
-        sql.check(original)
-    with pytest.raises(sa.exc.OperationalError, match='unsafe use of load_extension'):
-        sql.trial_query(3)
-    for write in (lambda: sql.add_run('x', '', 3, 1, 1, 64),
-                  lambda: sql.add_snap('2026-11-23 09-48-06 arch-calm', 99, 1, 1)):
-        with pytest.raises(sa.exc.OperationalError, match='function: writefile|unsafe use'):
-            write()
-    assert not target.exists()
-    assert sql.query('select count(*) as n from snaps').n.item() == 26
+        c.executescript(HOSTILE[what].format(folder=tmp_path, target=target))
+    for call in (lambda: sql.trial_query(3), sql.agent_query, lambda: sql.create(original),
+                 lambda: sql.query('select * from runs'),
+                 lambda: sql.add_run('x', '', 3, 1, 1, 64),
+                 lambda: sql.add_snap('2026-11-23 09-48-06 arch-calm', 99, 1, 1)):
+        with pytest.raises(BadDatabase, match=f'a copy.of 2021.*refused.*{what}'):
+            call()
+    assert not target.exists() and plain('select count(*) from snaps', original) == before
+
+
+@pytest.mark.parametrize('change, message', [
+    ("update snaps set flops = 'x' where id = 3", r"train_flops is 'x' in \d rows"),
+    ("update snaps set samples = x'ff' where id = 3", r"samples is b'\\xff' in \d rows"),
+    ("update runs set description = x'ff'", "description is b'"),
+    ("update runs set description = 7", None),     # a text column makes a text of it
+    ("update snaps set flops = null", None),
+    ("update snaps set flops = '1e9'", None),
+])
+def test_a_value_of_another_type_is_refused(original, change, message):
+    with contextlib.closing(sqlite3.connect(original)) as c:
+        c.execute(change)
+        c.commit()
+    if message is None:
+        assert len(sql.agent_query()) == 26
+    else:
+        with pytest.raises(BadDatabase, match=f'is damaged: {message}'):
+            sql.agent_query()
 
 
 # The database of 2021, from a server

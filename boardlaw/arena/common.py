@@ -1,7 +1,7 @@
 """Agents and worlds from runs on disk, this package's and those of 2021."""
 import warnings
 
-from ..hex import Hex
+from ..hex import BadBoard, Hex
 from ..mcts import C_PUCT, MCTSAgent
 from ..networks import from_state_dict
 from ..pavlov import runs, storage
@@ -66,4 +66,8 @@ def agent(run=-1, snapshot=None, device='cpu', n_nodes=None, c_puct=None, rule=N
 
 def worlds(run=-1, n_envs=1, device='cpu'):
     """Empty boards of the size that a run plays on: a :class:`~boardlaw.hex.Hex` of `[n_envs]`."""
-    return Hex.initial(n_envs, runs.info(run)['params']['boardsize'], device)
+    run = runs.resolve(run)
+    try:
+        return Hex.initial(n_envs, runs.info(run)['params'].get('boardsize'), device)
+    except BadBoard as e:
+        raise BadBoard(f'run "{run}": {e}') from e

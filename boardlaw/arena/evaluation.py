@@ -26,8 +26,11 @@ def register(run=-1, n_nodes=None, c_puct=None, **details):
     run = runs.resolve(run)
     info = runs.info(run)
     params = info['params']
-    sql.add_run(run, info['description'], params['boardsize'], params['width'], params['depth'],
-                params.get('nodes', common.NODES_2021),
+    if missing := {'boardsize', 'width', 'depth'} - params.keys():
+        raise ValueError(f'run "{run}" cannot be registered: its description does not say its '
+                         f'{", ".join(sorted(missing))}')
+    sql.add_run(run, info.get('description', ''), params['boardsize'], params['width'],
+                params['depth'], params.get('nodes', common.NODES_2021),
                 {'params': params, 'seed': params.get('seed'), **details})
     found = storage.snapshots(run).query('present').index
     ids = [_register(run, n, n_nodes, c_puct) for n in found]

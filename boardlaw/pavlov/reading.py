@@ -117,8 +117,8 @@ def _line(file: Path) -> dict[str, np.ndarray]:
                     raise ValueError(f'{key} is not of the shape that it declares')
             if len(out['xs']) != len(out['ys']):
                 raise ValueError('xs and ys differ in length')
-    except (ValueError, KeyError, EOFError, OverflowError, RuntimeError, zipfile.BadZipFile,
-            zlib.error) as e:
+    except (ValueError, KeyError, EOFError, OverflowError, RuntimeError, MemoryError, OSError,
+            zipfile.BadZipFile, zlib.error) as e:   # OSError: it points to before its beginning
         raise CorruptFile(f'"{file}" is not a line: {e}'[:500]) from e
     return out
 

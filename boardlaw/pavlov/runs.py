@@ -128,17 +128,19 @@ def _parse(file: Path) -> dict:
         if not isinstance(value, dict):
             raise ValueError('an object was expected')
         value.setdefault('_files', {})
+        value.setdefault('params', {})
         value.setdefault('_created', file.parent.name[:10] + ' ' +
                          file.parent.name[11:19].replace('-', ':'))
         if not isinstance(value['_created'], str) or pd.isna(_stamp(value['_created'])):
             raise ValueError('"_created" must be a time')
-        if not isinstance(value['_files'], dict):
-            raise ValueError('"_files" must be an object')
+        if not isinstance(value['_files'], dict) or not isinstance(value['params'], dict):
+            raise ValueError('"_files" and "params" must be objects')
         for entry, fields in value['_files'].items():
-            if not safe(entry) or not isinstance(fields, dict):
+            if not safe(entry) or not isinstance(fields, dict) \
+                    or not isinstance(fields.get('kind'), (str, type(None))):
                 raise ValueError(f'"_files" has an entry {entry[:80]!r} that is refused')
     except (ValueError, OverflowError, RecursionError) as e:
-        raise CorruptFile(f'"{file}" is not a run description: {e}') from e
+        raise CorruptFile(f'"{file}" is not a run description: {e}'[:1000]) from e
     value['_env'] = {}
     return value
 

@@ -3,6 +3,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import urllib.parse
 from functools import cache
 from pathlib import Path
 
@@ -145,8 +146,33 @@ def query(sql, **params):
     used = engine()
     with _clear_errors(used), used.connect() as connection:
         found = connection.execute(sql, plain(params))
-        return pd.DataFrame.from_records([tuple(row) for row in found], columns=list(found.keys()),
-                                         coerce_float=True)
+        frame = pd.DataFrame.from_records([tuple(row) for row in found],
+                                          columns=list(found.keys()), coerce_float=True)
+    if isinstance(sql, sa.Select):
+        _check_types(frame, sql, used)
+    return frame
+
+
+def _check_types(frame, select, used):
+    """Raises BadDatabase if a number is none, or a text: SQLite stores anything anywhere."""
+    for column in select.selected_columns:
+        values = frame[column.name]
+        if isinstance(column.type, sa.Text):
+            wrong = values[[not isinstance(x, (str, type(None))) for x in values]]
+        elif isinstance(column.type, (sa.Integer, sa.Float)) and values.dtype == object:
+            wrong = values[[isinstance(x, (str, bytes)) for x in values]]
+        else:
+            continue
+        if len(wrong):
+            raise BadDatabase(f'"{_name(used)}" is damaged: {column.name} is {wrong.iloc[0]!r:.80} '
+                              f'in {len(wrong)} rows')
+
+
+def _name(used):
+    """What to call a database in a message; a URL without its password."""
+    if used.dialect.name != 'sqlite':
+        return used.url
+    return urllib.parse.unquote(used.url.database.removeprefix('file://'))
 
 
 def execute(sql, **params):
@@ -188,7 +214,7 @@ def _sqlite(path):
 
 #: What SQLite says, and what that means for whoever reads it.
 _SAID = {
-    'malformed|not a database|not decode|corrupt':
+    'malformed|not a database|not decode|corrupt|unsupported file format':
         '"{name}" is not a whole SQLite database ({said}): put a copy in its place, or make or '
         'download it again',
     'database or disk is full|disk I/O error':
@@ -209,7 +235,7 @@ def _clear_errors(used):
         yield
     except sa.exc.DBAPIError as e:
         said = str(e.orig).strip()
-        name = used.url.database if used.dialect.name == 'sqlite' else used.url
+        name = _name(used)
         if re.search('no such table|relation .* does not exist', said):
             raise BadDatabase(f'"{name}" lacks a table ({said}): boardlaw.sql.create adds those '
                               'that are missing') from e
@@ -236,8 +262,32 @@ def _opened(url, pid):
 
 
 def _prepare(connection, _):
-    """Writers wait for each other; code that a file brings, in a view say, is not trusted."""
+    """Writers wait for each other; code that a file brings is not run."""
     connection.execute('pragma busy_timeout = 60000')
     connection.execute('pragma foreign_keys = on')
     connection.execute('pragma trusted_schema = off')
     connection.execute('pragma synchronous = normal')
+    try:
+        found = connection.execute(_CODE).fetchall()
+        [[_, _, path], *_] = connection.execute('pragma database_list').fetchall()
+    except sqlite3.Error:   # it is damaged: the first query will say how
+        return
+    if found:
+        raise BadDatabase(f'"{path}" is refused: it holds code, {_listed(found)}; an evaluation '
+                          'database is plain tables and the view agents_details')
+
+
+def _listed(found):
+    return ', '.join(f'the {kind} {name}' for kind, name in found[:3]) + ', ...'*(len(found) > 3)
+
+
+#: What in a file would be computed when a table of ours is read or written.
+_CODE = f"""
+    select type, name from sqlite_master where type = 'trigger'
+    union all select type, name from sqlite_master
+        where type = 'view' and name in ({', '.join(f"'{t}'" for t in tables.metadata.tables)})
+    union all select 'virtual table', name from sqlite_master
+        where type = 'table' and rootpage = 0
+    union all select 'computed column', m.name || '.' || x.name
+        from sqlite_master m, pragma_table_xinfo(m.name) x where m.type = 'table' and x.hidden > 0
+    limit 4"""
