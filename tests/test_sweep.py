@@ -13,6 +13,7 @@ import pytest
 
 from boardlaw import arena, networks, pavlov, sql, sweep
 from boardlaw.arena import ratings
+from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import BadConfig
 from boardlaw.sweep import grid as plans
@@ -89,6 +90,21 @@ def test_the_time_is_measured():
     assert 0 < plans._seconds_per_sample(sweep.plan([3], settings=TINY)[0].config, 'cpu') < .1
 
 
+def test_lambda_study_compares_at_equal_compute():
+    jobs = sweep.lambda_study([3, 4, 5])
+    assert len({j.name for j in jobs}) == len(jobs) == 3*2*(3 + 4*2)
+    for boardsize in (3, 4, 5):
+        mine = [j for j in jobs if j.config.boardsize == boardsize]
+        assert len({j.flops for j in mine}) == 1
+        assert {(j.config.width, j.config.depth) for j in mine} == {plans.CHEAPEST[boardsize]}
+        curves = [j for j in mine if len(j.snapshots) > 1]
+        assert all(len(j.snapshots) >= 12 for j in curves) and len(curves) == 6
+        each = {(j.config.rule, j.config.c_puct/C_PUCT[j.config.rule], j.config.n_nodes)
+                for j in mine}
+        assert each == {(rule, *x) for rule in C_PUCT
+                        for x in [(1, 64), (1/4, 64), (4, 64), (1, 16), (1, 256)]}
+
+
 # Pools
 
 def echo(item):
@@ -155,7 +171,8 @@ def same(a, b):
 
 def test_sweep_from_nothing_to_ratings_and_again(root):
     lines = []
-    rated = sweep.sweep([3], n_runs=2, settings=TINY, pool=sweep.Local(2), report=lines.append)
+    jobs = sweep.plan([3], settings=TINY, n_runs=2)
+    rated = sweep.sweep(jobs, pool=sweep.Local(2), report=lines.append)
     [(group, ratings_)] = rated.items()
     assert group == (3, 'bee/3')
     reach = (ratings_.upper - ratings_.lower)/2
@@ -164,14 +181,14 @@ def test_sweep_from_nothing_to_ratings_and_again(root):
         ags = sql.agent_query()
         exact = ags.index[ags.description == 'perfect']
         assert len(exact) == 1 and ratings_.elo[exact].tolist() == [0]
-        assert len(ags) == 1 + sum(len(job.snapshots) for job in sweep.plan([3], 1, TINY, 2))
+        assert len(ags) == 1 + sum(len(job.snapshots) for job in jobs)
         times = sql.query('select * from snap_details')
         assert len(times) == len(ags) - 1 and (times.cpu_seconds > 0).all()
         details = sql.query('select * from run_details').dropna()
         assert json.loads(details.params.iloc[0])['lr'] == 1e-3 and details.seed.eq(0).all()
         played = ratings.trials(ags).shape
     before = lines.copy()
-    again = sweep.sweep([3], n_runs=2, settings=TINY, pool=sweep.Local(2), report=lines.append)
+    again = sweep.sweep(jobs, pool=sweep.Local(2), report=lines.append)
     assert '2 runs, 2 of them finished before' in lines[len(before):]
     with sql.use(root/'replica.sqlite'):
         assert ratings.trials(sql.agent_query()).shape == played, 'nothing was played again'

@@ -1,6 +1,6 @@
 """Many runs and their ratings, within a time, on this machine or on a cluster.
 
-    sweep.sweep([3, 4, 5], minutes=120)
+    sweep.sweep(sweep.plan([3, 4, 5]), minutes=120)
     python -m boardlaw sweep --boards 3,4,5 --minutes 120
 
 A sweep is a plan (:mod:`.grid`), done by workers (:mod:`.pools`), then rated (:mod:`.rating`). All
@@ -23,12 +23,12 @@ from ..arena import ratings
 from ..pavlov import disk, runs, storage
 from ..training import train
 from . import pools
-from .grid import Job, fitting, plan
+from .grid import Job, fitting, lambda_study, plan
 from .pools import Local, Lost, Ray
 from .rating import rate
 
-__all__ = ['Job', 'Local', 'Lost', 'Ray', 'find', 'fitting', 'plan', 'pools', 'rate',
-           'rate_alone', 'register', 'sweep', 'train_all']
+__all__ = ['Job', 'Local', 'Lost', 'Ray', 'find', 'fitting', 'lambda_study', 'plan', 'pools',
+           'rate', 'rate_alone', 'register', 'sweep', 'train_all']
 
 #: Share of a sweep's time that is kept for rating.
 RATING_SHARE = .3
@@ -40,17 +40,16 @@ SOLVED = 5
 TEST_NODES = [2**k for k in range(10)]
 
 
-def sweep(boards, minutes=None, pool=None, database=None, seeds=1, n_runs=None, settings=None,
-          test_boards=(), device='cpu', report=print):
-    """Trains the agents of some boards as far as the time goes, and rates them.
+def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='cpu',
+          report=print):
+    """Trains agents as far as the time goes, and rates them.
 
     Args:
-        boards: board sizes.
-        minutes: time for all; without it the whole grid is trained.
+        jobs: what to train, see :func:`plan` and :func:`lambda_study`.
+        minutes: time for all; without it all of them are trained.
         pool: :class:`Local` (the default) or :class:`Ray`.
         database: path or URL of the evaluation database; by default replica.sqlite in the folder of
             runs. It is made if it is not there.
-        seeds, n_runs, settings: see :func:`plan`.
         test_boards: boards whose agents are also rated with search trees of 1, 2, 4 .. 512 nodes.
         device: where to train.
         report: called with every line of progress.
@@ -62,7 +61,6 @@ def sweep(boards, minutes=None, pool=None, database=None, seeds=1, n_runs=None, 
     began = time.time()
     limit = float('inf') if minutes is None else 60*minutes
     database = sql.create(database or pavlov.root()/'replica.sqlite')
-    jobs = plan(boards, seeds, settings, n_runs)
     if minutes is not None:
         wanted, jobs = len(jobs), fitting(jobs, limit*(1 - RATING_SHARE)*pool.workers, device)
         report(f'{len(jobs)} of {wanted} runs fit into {minutes:g} minutes')

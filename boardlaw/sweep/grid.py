@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import networks
+from ..mcts import C_PUCT
 from ..selfplay import BadConfig, Config, Trainer
 
 #: The widest networks of the paper's grid, by board size (table II).
@@ -18,7 +19,7 @@ CHEAPEST = {3: (2, 4), 4: (8, 2), 5: (16, 4), 6: (128, 1), 7: (128, 4), 8: (256,
 #: batch is of the order of the gradient's noise scale, where the paper's is 32768 on every board.
 SETTINGS = {3: (512, 3e-3, 3e6), 4: (512, 3e-3, 4e6), 5: (512, 3e-3, 5e6), 6: (1024, 3e-3, 1e7)}
 
-DECADES = 3.2        # of compute that a run's snapshots span
+DECADES = 3.2        # of compute that a run's snapshots span, at least 12 of them
 PER_DECADE = 5       # snapshots
 
 
@@ -30,10 +31,12 @@ class Job:
         config: its :class:`boardlaw.selfplay.Config`.
         flops: train FLOPs of its last snapshot.
         description: of the run; 'bee/<boardsize>' for those that the paper's figures use.
+        decades: of compute that its snapshots span; 0 for the last alone.
     """
     config: Config
     flops: float
     description: str
+    decades: float = DECADES
 
     @property
     def name(self):
@@ -49,7 +52,7 @@ class Job:
         """Train FLOPs at which the agent is saved: a grid that all runs share, the last the end."""
         last = math.floor(math.log10(self.flops)*PER_DECADE + 1e-9)
         least = 2*self.config.n_envs*self.config.flops_per_sample
-        ks = np.arange(last - round(DECADES*PER_DECADE), last + 1)
+        ks = np.arange(last - round(self.decades*PER_DECADE), last + 1)
         return [float(x) for x in 10**(ks/PER_DECADE) if x >= least]
 
 
@@ -106,6 +109,34 @@ def plan(boards, seeds=1, settings=None, n_runs=None):
             for config in [Config(boardsize, w, d, n_envs=n_envs, lr=lr, seed=seed)]][:n_runs])
     return [queue[i] for i in range(max(map(len, queues), default=0))
             for queue in queues if i < len(queue)]
+
+
+def lambda_study(boards, seeds=3, settings=None):
+    """Trainings by the published rule for lambda and by the corrected one, at equal compute.
+
+    On each board the cheapest perfect network, trained with a fifth of the samples of
+    :data:`SETTINGS`, so that differences show: with the rule's own c_puct and `seeds` seeds, whose
+    learning curves are kept; with a quarter and four times that c_puct, and with 16 and 256 nodes,
+    two seeds each.
+
+    Returns:
+        A list of :class:`Job`, the boards in turn, described as 'lambda/<boardsize>'.
+    """
+    settings = settings or SETTINGS
+    variants = [({}, range(seeds))] + [(change, range(2)) for change in (
+        {'c_puct': 1/4}, {'c_puct': 4}, {'n_nodes': 16}, {'n_nodes': 256})]
+    jobs = []
+    for change, numbers in variants:
+        for seed in numbers:
+            for boardsize in boards:
+                n_envs, lr, samples = settings[boardsize]
+                for rule, c_puct in C_PUCT.items():
+                    config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr,
+                                    rule=rule, seed=seed, n_nodes=change.get('n_nodes', 64),
+                                    c_puct=change.get('c_puct', 1)*c_puct)
+                    flops = samples/5*networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])
+                    jobs.append(Job(config, flops, f'lambda/{boardsize}', 0 if change else DECADES))
+    return jobs
 
 
 def seconds(jobs, device='cpu'):
