@@ -30,13 +30,13 @@ unexport PYTHONPATH MPLBACKEND
 book: export BOARDLAW_OUTPUT := $(call absolute,$(BUILD))/output
 test coverage notebooks: export BOARDLAW_OUTPUT := $(call absolute,$(BUILD))/test-output
 # The tests' processes share the cores: each computes on one.
-test coverage notebooks: export OMP_NUM_THREADS := 1
+test coverage notebooks soak: export OMP_NUM_THREADS := 1
 
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/sanitize.cfg
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help install book test lint coverage notebooks picture bench gpu-check clean
+.PHONY: help install book test lint coverage notebooks picture bench soak gpu-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -84,6 +84,9 @@ picture: install ## the README's picture, from the published curves
 
 bench: install ## ours beside the peers, in one run of ten minutes; BENCH=--quick for a first look
 	$(RUN) benchmarks/bench.py --peers "$(BUILD)/bench/venv" $(BENCH)
+
+soak: install ## kills, damage, crowds and memory at length, two hours; SOAK="--kills 20" for less
+	$(RUN) tests/soak.py --report "$(BUILD)/soak/report.json" $(SOAK)
 
 gpu-check: ## on a machine with a GPU: all that needs one, in eight minutes, with PYTHON as it is
 	PYTHONPATH="$(CURDIR)" $(PYTHON) benchmarks/gpu_check.py $(REPORT)

@@ -1,11 +1,9 @@
 import contextlib
-import functools
 import multiprocessing
 import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from crowd import crowd
 from fileserver import FileServer
+from postgres import Absent
+from postgres import server as postgres_server
 
 from boardlaw import download, elos, pavlov, sql
 from boardlaw.sql import BadDatabase, database, tables
@@ -638,47 +639,15 @@ def test_a_writer_that_is_killed_leaves_nothing_behind(fresh):
 
 # Postgres
 
-@functools.cache
-def postgres_folder():
-    found = shutil.which('initdb')
-    if found:
-        return Path(found).resolve().parent
-    folders = sorted(Path('/usr/lib/postgresql').glob('*/bin'))
-    return folders[-1] if folders and (folders[-1] / 'initdb').exists() else None
-
-
 @pytest.fixture
-def postgres(tmp_path_factory):
-    """The URL of a Postgres server of this test's own, on a socket in a temporary folder."""
-    psycopg = pytest.importorskip('psycopg', reason='psycopg is not installed')
-    if postgres_folder() is None:
-        pytest.skip('no Postgres server is installed')
-    as_user = {}
-    folder = Path(tmp_path_factory.mktemp('pg'))
-    if os.name == 'posix' and os.getuid() == 0:     # Postgres refuses to run as root
-        import pwd
-        user = pwd.getpwnam('nobody')
-        as_user = {'user': user.pw_uid, 'group': user.pw_gid, 'extra_groups': []}
-        folder = Path(subprocess.check_output(['mktemp', '-d', '/tmp/pgXXXXXX'], text=True).strip())
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    options = {'check': True, 'cwd': folder, 'stdout': subprocess.DEVNULL, **as_user}
-    subprocess.run([postgres_folder() / 'initdb', '-D', folder / 'data', '-U', 'me', '-A', 'trust',
-                    '-N', '-E', 'UTF8'], **options)
-    server = subprocess.Popen(
-        [postgres_folder() / 'postgres', '-D', folder / 'data', '-k', folder, '-h', '', '-F'],
-        cwd=folder, stderr=subprocess.DEVNULL, **as_user)
-    try:
-        for _ in range(200):
-            try:
-                psycopg.connect(host=str(folder), user='me', dbname='postgres').close()
-                break
-            except psycopg.OperationalError:
-                time.sleep(.1)
-        yield f'postgresql+psycopg://me:secret@/postgres?host={folder}'
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+def postgres():
+    """The URL of a server of this test's own."""
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(postgres_server())
+        except Absent as e:
+            pytest.skip(str(e))
+        yield url
 
 
 def test_postgres(postgres):
@@ -708,3 +677,19 @@ def test_postgres(postgres):
             p.join(30)
             assert p.exitcode == 0
         assert len(sql.query('select * from trials')) == 2 + 3*5*2
+
+
+# A crowd
+
+@fork_only
+def test_a_crowd_on_sqlite(tmp_path):
+    found = crowd(str(tmp_path / 'crowd.sqlite'), 2, writers=8, readers=2)
+    assert found['errors'] == [] and found['lost'] == found['doubled'] == 0, found
+    assert found['rows'] >= 16 and found['reads'] >= 4
+
+
+@fork_only
+def test_a_crowd_on_postgres(postgres):
+    found = crowd(postgres, 2, writers=8, readers=2)
+    assert found['errors'] == [] and found['lost'] == found['doubled'] == 0, found
+    assert found['rows'] >= 16 and found['reads'] >= 4

@@ -23,6 +23,8 @@ REPLICA = Path(__file__).parents[1] / 'data' / 'replica.sqlite'
 #: Environment variable that names the database to use.
 VARIABLE = 'BOARDLAW_DB'
 
+_CREATING = 0x626f617264   # any number of our own: the name of a lock
+
 _chosen = None
 
 
@@ -127,8 +129,11 @@ def create(where):
             with made.connect() as connection:   # readers then wait for nobody
                 connection.exec_driver_sql('pragma journal_mode = wal')
         with made.begin() as connection:
-            if made.dialect.name == 'sqlite':    # several processes may be creating it
+            # Several processes may be creating it: each looks only once it is alone.
+            if made.dialect.name == 'sqlite':
                 connection.exec_driver_sql('begin immediate')
+            elif made.dialect.name == 'postgresql':
+                connection.exec_driver_sql(f'select pg_advisory_xact_lock({_CREATING})')
             tables.metadata.create_all(connection)
             if 'agents_details' not in sa.inspect(connection).get_view_names():
                 connection.execute(sa.text(tables.VIEW))
