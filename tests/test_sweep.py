@@ -172,7 +172,8 @@ def same(a, b):
 def test_sweep_from_nothing_to_ratings_and_again(root):
     lines = []
     jobs = sweep.plan([3], settings=TINY, n_runs=2)
-    rated = sweep.sweep(jobs, pool=sweep.Local(2), report=lines.append)
+    rated = sweep.sweep(jobs, pool=sweep.Local(2), direct_games=64,
+                        report=lines.append)
     [(group, ratings_)] = rated.items()
     assert group == (3, 'bee/3')
     reach = (ratings_.upper - ratings_.lower)/2
@@ -188,7 +189,8 @@ def test_sweep_from_nothing_to_ratings_and_again(root):
         assert json.loads(details.params.iloc[0])['lr'] == 1e-3 and details.seed.eq(0).all()
         played = ratings.trials(ags).shape
     before = lines.copy()
-    again = sweep.sweep(jobs, pool=sweep.Local(2), report=lines.append)
+    again = sweep.sweep(jobs, pool=sweep.Local(2), direct_games=64,
+                        report=lines.append)
     assert '2 runs, 2 of them finished before' in lines[len(before):]
     with sql.use(root/'replica.sqlite'):
         assert ratings.trials(sql.agent_query()).shape == played, 'nothing was played again'
@@ -224,9 +226,12 @@ def test_killed_workers_change_nothing(root):
 
 def children():
     """The workers of this process."""
-    listed = subprocess.run(['ps', '-o', 'pid=,args=', '--ppid', str(os.getpid())],
-                            capture_output=True, text=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in listed if 'spawn_main' in line]
+    listed = subprocess.run(['ps', '-e', '-o', 'pid=,ppid=,args='], capture_output=True,
+                            text=True).stdout.splitlines()
+    rows = [line.split(maxsplit=2) for line in listed]
+    servers = [pid for pid, parent, args in rows
+               if int(parent) == os.getpid() and 'forkserver' in args]
+    return [int(pid) for pid, parent, _ in rows if parent in servers]
 
 
 def test_a_run_that_another_sweep_trains_is_left_to_it(root):
@@ -255,7 +260,7 @@ def test_test_trees_are_agents_of_their_own(root):
 
 def test_command_line_stops_and_goes_on(root):
     command = [sys.executable, '-m', 'boardlaw', 'sweep', '--boards', '3', '--runs', '1',
-               '--minutes', '1', '--workers', '1']
+               '--minutes', '60', '--workers', '1']
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                start_new_session=True)
     [job] = sweep.plan([3], n_runs=1)

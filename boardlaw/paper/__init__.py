@@ -15,6 +15,7 @@ from .data import (
     params,
     published,
     rated,
+    replica,
     train_test,
 )
 from .fits import (
@@ -32,5 +33,6 @@ from .fits import (
 __all__ = [
     'ChangePoint', 'bootstrap', 'cheapest', 'crossings', 'data', 'figures', 'fit_frontier',
     'fit_power_law', 'fit_train_test', 'fits', 'frontier', 'headline', 'intervals',
-    'optimal_model_size', 'params', 'published', 'rated', 'residual_variance', 'tables',
+    'optimal_model_size', 'params', 'published', 'rated', 'replica',
+    'residual_variance', 'tables',
     'train_test', 'winrate']

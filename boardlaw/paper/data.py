@@ -14,12 +14,14 @@ Elo here is on the usual scale, where 400 is ten wins to one. `boardlaw.elos` ra
 
 Compute counts one FLOP a multiply-add of the search's forward passes; no backward pass, no tree.
 """
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 
-from boardlaw import elos
+from boardlaw import elos, sql
+from boardlaw.arena import ratings
 
 TRAIN_NODES = 64        # search nodes in training, and in the paper's main figures
 PERFECT = -50           # the Elo from which the paper calls play perfect
@@ -38,6 +40,36 @@ def published() -> pd.DataFrame:
     agents['test_nodes'] = TRAIN_NODES
     agents['params'] = params(agents.width, agents.depth, agents.boardsize)
     agents.attrs['source'] = 'published'
+    return agents
+
+
+def replica(target='replica') -> pd.DataFrame:
+    """The agents of our own runs, an agents frame, indexed by the database's ids.
+
+    `elo` is measured from the exact player where there is one (boards 3 to 5), so that 0 is perfect
+    play and not the best agent's; elsewhere the best is 0. Further columns: `lower` and `upper`,
+    the 95 % interval of `elo`; `runtime`, seconds of processor time that the training took.
+
+    Args:
+        target: the database, as for `sql.use`.
+    """
+    return _replica(str(target)).copy()
+
+
+@cache
+def _replica(target):
+    with sql.use(target):
+        known = sql.agent_query()
+        frames = []
+        for boardsize in sorted(known.boardsize.unique()):
+            found = ratings.agents(boardsize, f'bee/{boardsize}')
+            rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
+            frames.append(rated[rated.description != ratings.PERFECT].dropna(subset='elo'))
+        times = sql.query('select snap as snap_id, cpu_seconds as runtime from snap_details')
+    agents = pd.concat(frames)
+    agents['runtime'] = agents.snap_id.map(times.set_index('snap_id').runtime)
+    agents['params'] = params(agents.width, agents.depth, agents.boardsize)
+    agents.attrs['source'] = 'replica'
     return agents
 
 

@@ -22,13 +22,13 @@ from .. import arena, pavlov, sql
 from ..arena import ratings
 from ..pavlov import disk, runs, storage
 from ..training import train
-from . import pools
-from .grid import Job, fitting, lambda_study, plan
+from . import noise, pools
+from .grid import CHEAPEST, Job, fitting, lambda_study, plan
 from .pools import Local, Lost, Ray
-from .rating import rate
+from .rating import DIRECT_GAMES, direct, rate
 
-__all__ = ['Job', 'Local', 'Lost', 'Ray', 'find', 'fitting', 'lambda_study', 'plan', 'pools',
-           'rate', 'rate_alone', 'register', 'sweep', 'train_all']
+__all__ = ['Job', 'Local', 'Lost', 'Ray', 'direct', 'find', 'fitting', 'lambda_study',
+           'measure_noise', 'plan', 'pools', 'rate', 'rate_alone', 'register', 'sweep', 'train_all']
 
 #: Share of a sweep's time that is kept for rating.
 RATING_SHARE = .3
@@ -41,7 +41,7 @@ TEST_NODES = [2**k for k in range(10)]
 
 
 def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='cpu',
-          report=print):
+          direct_games=DIRECT_GAMES, report=print):
     """Trains agents as far as the time goes, and rates them.
 
     Args:
@@ -52,6 +52,7 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
             runs. It is made if it is not there.
         test_boards: boards whose agents are also rated with search trees of 1, 2, 4 .. 512 nodes.
         device: where to train.
+        direct_games: of the top agent against each of the others, see :func:`direct`.
         report: called with every line of progress.
 
     Returns:
@@ -70,19 +71,36 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
         for job in jobs:
             if job.config.boardsize in test_boards:
                 register(job, nodes=TEST_NODES)
-        return {group: rate_alone(*group, pool, began + limit, report) for group in groups}
+        rated = {group: rate_alone(*group, pool, began + limit, direct_games, report)
+                 for group in groups}
+        measure_noise(jobs, pool, began + limit, report)
+    return rated
 
 
-def rate_alone(boardsize, description, pool, deadline=float('inf'), report=print):
-    """:func:`rate`, unless another sweep is rating these agents here: that would play the same
-    games. Then the ratings as they are."""
+def measure_noise(jobs, pool, deadline=float('inf'), report=print):
+    """Measures the gradient's noise for the agents of each board's cheapest perfect network."""
+    ids = noise.missing([job for job in jobs if job.decades and job.description.startswith('bee/')
+                         and (job.config.width, job.config.depth)
+                         == CHEAPEST[job.config.boardsize]], find)
+    shares = [(str(pavlov.root()), sql.target(), ids[k::pool.workers])
+              for k in range(min(pool.workers, len(ids)))]
+    for _, result in pool.map(noise.measure, shares, deadline):
+        report(f'noise scales: {result} agents measured')
+
+
+def rate_alone(boardsize, description, pool, deadline=float('inf'), direct_games=DIRECT_GAMES,
+               report=print):
+    """:func:`rate` and :func:`direct`, unless another sweep is rating these agents here: that would
+    play the same games. Then the ratings as they are."""
     with ExitStack() as stack:
         try:
             stack.enter_context(_lock(f'rate-{description}-{boardsize}'))
         except BlockingIOError:
             report(f'{boardsize}x{boardsize}: rated by another sweep')
             return ratings.ratings(ratings.agents(boardsize, description))
-        return rate(boardsize, description, pool, deadline=deadline, report=report)
+        rate(boardsize, description, pool, deadline=deadline, report=report)
+        direct(boardsize, description, pool, direct_games, deadline)
+        return ratings.ratings(ratings.agents(boardsize, description))
 
 
 def _lock(name):

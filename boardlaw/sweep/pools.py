@@ -32,8 +32,13 @@ class Local:
 
     def __init__(self, workers=None):
         self.workers = workers or threads.n_threads()
-        # Not forked: threads of torch and of the kernels do not survive that.
-        self._context = multiprocessing.get_context('spawn')
+        # Not forked from here: threads of torch and of the kernels do not survive that. Forked from
+        # a process that has only imported the package they start in no time.
+        methods = multiprocessing.get_all_start_methods()
+        self._context = multiprocessing.get_context(
+            'forkserver' if 'forkserver' in methods else 'spawn')
+        if 'forkserver' in methods:
+            self._context.set_forkserver_preload([__package__])
 
     def map(self, function, items, deadline=math.inf):
         """Yields (item, result or exception), in the order of arrival.

@@ -3,10 +3,13 @@ import math
 import time
 
 from .. import arena, elos, pavlov, sql
-from ..arena import ratings
+from ..arena import best, ratings
 
 #: Elo: half the 95 % interval at which an agent's rating is good enough.
 WIDTH = 25.
+
+#: Games of the top agent against each of the others, in each order.
+DIRECT_GAMES = 1024
 
 _SEED = 2021
 
@@ -37,22 +40,51 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
         ws, gs = elos.symmetrize(played, found.index)
         n = max(4*pool.workers, min(len(wide)//2, 512))
         todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found))
-        # Dealt out in turn, so that each worker has a like share of the long games.
-        shares = [(str(pavlov.root()), sql.target(), todo.iloc[k::pool.workers].values.tolist())
-                  for k in range(min(pool.workers, len(todo)))]
-        for _, result in pool.map(play, shares, deadline):
-            if isinstance(result, Exception):
-                raise result
+        play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, more=True)
 
 
-def play(share):
-    """Plays matches and saves them as they end.
+def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf):
+    """Plays the board's top agent against all others, and the three best against the exact player.
+
+    These games, too, change the ratings, and so perhaps who is best: it goes on until the best have
+    played.
 
     Args:
-        share: folder of runs, database, and rows of agent, opponent and number of games.
+        n_games: games of each pair in each order; those that are there count.
     """
-    root, database, rows = share
+    found, played = ratings.agents(boardsize, description), None
+    while played != 0 and time.time() < deadline:
+        todo = [(a, b, n_games) for a, b in best.pairs(boardsize, description)]
+        if (exact := ratings.reference(found)) is not None:
+            elo = ratings.ratings(found).elo.drop(exact)
+            todo += [(exact, int(i), n_games) for i in elo.nlargest(3).index]
+        played = play(todo, pool, deadline)
+
+
+def play(matches, pool, deadline=math.inf, more=False):
+    """Deals matches out to the pool's workers.
+
+    Args:
+        matches: of (agent, opponent, games in each order).
+        more: as for :func:`boardlaw.arena.evaluate`.
+
+    Returns:
+        How many games were played.
+    """
+    # In turn, so that each worker has a like share of the long games.
+    shares = [(str(pavlov.root()), sql.target(), matches[k::pool.workers], more)
+              for k in range(min(pool.workers, len(matches)))]
+    total = 0
+    for _, result in pool.map(_play, shares, deadline):
+        if isinstance(result, Exception):
+            raise result
+        total += result
+    return total
+
+
+def _play(share):
+    root, database, matches, more = share
     with pavlov.use_root(root), sql.use(database):
-        loaded = arena.load({int(i) for row in rows for i in row[:2]})
-        return arena.evaluate(loaded, [(int(a), int(b)) for a, b, _ in rows],
-                              [int(n)//2 for *_, n in rows], _SEED, progress=False, more=True)
+        loaded = arena.load({i for a, b, _ in matches for i in (a, b)})
+        return arena.evaluate(loaded, [(a, b) for a, b, _ in matches], [n for *_, n in matches],
+                              _SEED, progress=False, more=more)
