@@ -1,19 +1,22 @@
-"""Whether the memory of long self-play stays flat: random play, search and learning, hour after hour.
+"""Whether the memory of long self-play stays flat: search, learning, measurements, statistics.
 
     python tests/memory.py --minutes 60
 """
 import argparse
-import gc
 import resource
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from boardlaw import pavlov
+from boardlaw.pavlov import runs, stats
 from boardlaw.selfplay import Config, Trainer
 
-WARM = .2        # share of the time after which memory counts
-BOUND = .02      # by how much it may have grown since
+WARM = 32        # learner steps before memory counts
+BOUND = .02      # by how much it may grow from then on
+CONFIG = Config(5, 16, 4, n_envs=256, n_nodes=16, buffer_len=32)
 
 
 def resident():
@@ -24,35 +27,35 @@ def resident():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024
 
 
-def flat(minutes, progress=lambda found: None, every=None):
-    """Trains for so many minutes.
+def flat(minutes, config=CONFIG, progress=lambda found: None):
+    """Trains for so many minutes, after a start that fills the buffer.
 
     Returns:
-        'minutes', 'samples', 'first' and 'last' (MB, medians of the tenth of the time after the
-        warm-up and of the last tenth), 'growth' of the one over the other, and 'errors' if it is
-        above the bound.
+        'minutes', 'samples', 'first' and 'last' (MB, medians of the first and the last tenth of the
+        time), 'growth' of the one over the other, and 'errors' if it is above the bound.
     """
-    trainer, began, seen = Trainer(Config(5, 16, 4, n_envs=256, n_nodes=16)), time.time(), []
-    length = 60*minutes
-    every = every or max(.2, length/500)
-    while (now := time.time() - began) < length or len(seen) < 20:
-        trainer.advance(measure=trainer.step % 8 == 0 and trainer.buffer.full)
-        if not seen or now - seen[-1][0] > every:
-            gc.collect()
-            seen.append((now, resident()))
-            progress(report(seen, trainer))
+    trainer, seen = Trainer(config), []
+    with tempfile.TemporaryDirectory() as folder, pavlov.use_root(folder), \
+            stats.to_run(runs.new_run(), 'training'):
+        while trainer.n_learnt < WARM or len(seen) < 20 or time.time() - seen[0][0] < 60*minutes:
+            measured = trainer.advance(measure=trainer.buffer.full and trainer.step % 4 == 0)
+            for channel, row in measured.items():
+                (stats.mean if len(row) == 2 else stats.max)(channel, *row)
+            if trainer.n_learnt >= WARM:
+                seen.append((time.time(), resident()))
+                if trainer.step % 100 == 0:
+                    progress(report(seen, trainer))
     return report(seen, trainer)
 
 
 def report(seen, trainer):
-    t, used = np.array(seen).T
-    share = t/max(t[-1], 1e-9)
-    first = np.median(used[(share >= WARM) & (share <= WARM + .1)]) if len(t) >= 20 else used[-1]
-    last = np.median(used[share >= .9])
-    growth = last/first - 1
-    return {'minutes': t[-1]/60, 'samples': trainer.n_samples, 'first': first/1e6,
-            'last': last/1e6, 'growth': growth, 'errors': [
-                f'memory grew by {growth:.1%}'] if len(t) >= 20 and growth > BOUND else []}
+    t, used = np.array(seen[::1 + len(seen)//10_000]).T
+    share = (t - t[0])/max(t[-1] - t[0], 1e-9)
+    first, last = np.median(used[share <= .1]), np.median(used[share >= .9])
+    growth = float(last/first - 1)
+    return {'minutes': round((t[-1] - t[0])/60, 2), 'samples': trainer.n_samples,
+            'first': round(first/1e6, 1), 'last': round(last/1e6, 1), 'growth': round(growth, 5),
+            'errors': [f'memory grew by {growth:.1%}'] if growth > BOUND else []}
 
 
 if __name__ == '__main__':

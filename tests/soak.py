@@ -53,8 +53,9 @@ def kills(options, report):
     for name, share in SHARES.items():
         def work(folder, progress, name=name, share=share):
             before = report.get('kills', name)
-            found = crashes.torture(name, max(1, round(options.kills*share)) - before.get('kills', 0),
-                                    folder, f'{options.seed} {before.get("kills", 0)}',
+            so_far = before.get('kills', 0)
+            found = crashes.torture(name, max(1, round(options.kills*share)) - so_far, folder,
+                                    f'{options.seed} {so_far}',
                                     lambda new: progress(added(before, new)))
             return added(before, found)
         yield name, work

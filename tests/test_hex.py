@@ -296,6 +296,56 @@ def test_a_step_leaves_the_old_world_untouched(game, wrong):
         world = after
 
 
+@st.composite
+def batches(draw):
+    """Games of one board size, their actions for a step, right or not, and a dtype for these."""
+    boardsize = draw(st.integers(1, 13))
+    random = draw(st.randoms(use_true_random=False))
+    dtype = draw(st.sampled_from([torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]))
+    most = torch.iinfo(dtype).max
+    worlds, games, actions = [Hex.initial(0, boardsize)], [], []
+    wrong = draw(st.booleans())
+    for _ in range(draw(st.sampled_from([0, 1, 2, 5, 9]))):
+        world, game = Hex.initial(1, boardsize), hex_reference.Game(boardsize)
+        free = [True]
+        for _ in range(random.randrange(min(30, boardsize**2))):
+            free = game.valid()
+            action = random.choice([a for a, f in enumerate(free) if f])
+            after, _, terminal = game.step(action)
+            if terminal:
+                break
+            world, game = world.step([action])[0], after
+        free = [a for a, f in enumerate(game.valid()) if f and a <= most]
+        if not free or wrong and random.random() < .3:
+            actions.append(random.randrange(max(-most, -999) if dtype != torch.uint8 else 0,
+                                            min(most, 999)))
+        else:
+            actions.append(random.choice(free))
+        worlds.append(world), games.append(game)
+    return Hex.cat(worlds), games, torch.tensor(actions, dtype=dtype)
+
+
+@settings(SEEDED, max_examples=80)
+@given(batches())
+def test_a_batch_of_any_actions(batch):
+    world, games, actions = batch
+    bad = [i for i, (game, a) in enumerate(zip(games, actions.tolist()))
+           if not (0 <= a < world.n_actions and game.valid()[a])]
+    if bad:
+        before = world.clone()
+        with pytest.raises(BadAction, match=f'environment {bad[0]}: '):
+            world.step(actions)
+        assert_same(world, before)
+        return
+    after, transition = world.step(actions, reset=False)
+    stepped = [game.step(a, reset=False) for game, a in zip(games, actions.tolist())]
+    assert_agrees(after, [game for game, _, _ in stepped])
+    assert transition.rewards.tolist() == [rewards for _, rewards, _ in stepped]
+    assert transition.terminal.tolist() == [terminal for _, _, terminal in stepped]
+    nothing = after[torch.zeros(len(after), dtype=torch.bool)]
+    assert nothing.n_envs == 0 and nothing.step([])[0].n_envs == 0
+
+
 # Bad input
 
 @pytest.fixture

@@ -510,6 +510,23 @@ def test_nearly_full_boards():
     assert (found.policy == 1).all() and (found.value[:, 0] > .8).all()
 
 
+@SEEDED
+@given(st.integers(1, 13), st.integers(0, 12), st.sampled_from([0, 1]),
+       st.sampled_from([1, 2, 17]), st.booleans(), st.sampled_from(['corrected', '2021']))
+def test_one_free_cell_that_decides(boardsize, row, seat, n_nodes, inline, rule):
+    """Black holds a column but for one cell, White all beside it: who moves, wins."""
+    row, column = row % boardsize, boardsize//2
+    lines = [''.join('w' if c != column else 'b' if r != row else '.' for c in range(boardsize))
+             for r in range(boardsize)]
+    world = Hex.parse('\n'.join(lines), seat=seat)
+    action = row*boardsize + column if seat == 0 else column*boardsize + row
+    network = make_network(boardsize)
+    found = mcts.search(world, network if inline else plain(network), n_nodes, rule=rule)
+    assert found.policy[0, action] == 1 and found.visits[0].sum() == n_nodes - 1
+    v = float(found.root_value[0, seat])
+    assert float(found.value[0, seat]) == pytest.approx((v + n_nodes - 1)/n_nodes, abs=1e-5)
+
+
 def test_no_games_at_all():
     for network in (make_network(3), plain(make_network(3)), make_network(3, 64)):
         found = mcts.search(Hex.initial(0, 3), network, 8, keep_tree=True)
@@ -696,6 +713,32 @@ def test_network_gone_wrong(bad):
             mcts.search(world, lambda w: network(w, cell), 1)  # noqa: B023
     for cell in torch.nonzero(~world.valid[3]).flatten().tolist():    # these do not matter
         mcts.search(world, lambda w: network(w, cell), 1)  # noqa: B023
+
+
+@SEEDED
+@given(st.integers(6, 13), st.sampled_from([1, 2, 5]), st.integers(0, 6), st.integers(0, 99),
+       st.sampled_from([float('nan'), float('inf'), -float('inf')]), st.booleans(),
+       st.sampled_from(['corrected', '2021']))
+def test_a_network_that_goes_wrong_in_the_middle(boardsize, n_envs, call, where, bad, in_v, rule):
+    """At any evaluation, in any game, the search ends with an error that names the environment.
+
+    No game ends within so few moves: what a network says of a finished one does not matter."""
+    network, world, calls = make_network(boardsize), positions(boardsize, n_envs, most=.05), []
+    game = where % n_envs
+
+    def spoilt(leaves):
+        logits, v = (x.detach().clone() for x in network(leaves))
+        if len(calls) == call:
+            assert len(leaves) == n_envs, 'one row a game'
+            if in_v:
+                v[game, where % 2] = bad
+            else:   # of a single -inf an action would only be ruled out
+                logits[game] = bad
+        calls.append(None)
+        return Output(logits, v)
+    with pytest.raises(BadSearch, match=f'environment {game}: .*nan or infinite'):
+        mcts.search(world, spoilt, 8, rule=rule)
+    assert len(calls) == call + 1, 'it went on'
 
 
 @pytest.mark.parametrize('width', [4, 64])
