@@ -1,0 +1,72 @@
+"""The replica that the package ships: our own runs, cut down to what others need, in two files.
+
+`data/replica.sqlite` is the evaluation database. `data/replica.zip` holds the folder of each run
+with its description and snapshots, but no statistics and no savepoint, which are large. With
+:func:`unpack` the agents are there again, to play, to be rated anew or to be trained further from.
+"""
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from .. import pavlov, sql
+from ..pavlov import runs, storage
+from ..sql.database import REPLICA
+
+RUNS = REPLICA.with_suffix('.zip')
+
+_PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # nobody's business
+
+
+def pack(database, folder=REPLICA.parent):
+    """Writes replica.sqlite and replica.zip from a database and the runs that it names.
+
+    Args:
+        database: path or URL.
+        folder: where to.
+
+    Returns:
+        The paths of both.
+    """
+    target, archive = Path(folder)/REPLICA.name, Path(folder)/RUNS.name
+    target.unlink(missing_ok=True)
+    with sql.use(database):
+        sql.execute('vacuum into :path', path=str(target))
+        known = sql.agent_query()
+    names = sorted(set(known[known.width > 0].run))
+    with zipfile.ZipFile(archive, 'w', zipfile.ZIP_DEFLATED) as file:
+        for run in names:
+            info, numbers = runs.info(run), sorted(set(known[known.run == run].idx))
+            entries = [storage.SNAPSHOT.format(n=n) for n in numbers]
+            kept = {entry: info['_files'][entry] | dict.fromkeys(_PROCESS, '') for entry in entries}
+            info |= {'_host': '', '_files': kept}
+            _write(file, f'{run}/{runs.INFO}', json.dumps(info).encode())
+            for entry in entries:
+                _write(file, f'{run}/{entry}', (runs.path(run)/entry).read_bytes())
+    return target, archive
+
+
+def _write(file, name, content):
+    # A fixed time, so that the same runs make the same file.
+    file.writestr(zipfile.ZipInfo(name, (2021, 4, 7, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+
+
+def unpack():
+    """Puts the runs that the package ships into the folder of runs, except those that are there.
+
+    Returns:
+        Their names.
+    """
+    with zipfile.ZipFile(RUNS) as file:
+        names = sorted({Path(name).parts[0] for name in file.namelist()})
+        for run in names:
+            home = runs.folder()/run
+            if home.exists():
+                continue
+            partial = pavlov.root()/f'.{run}.partial'
+            shutil.rmtree(partial, ignore_errors=True)
+            file.extractall(partial, [n for n in file.namelist() if n.startswith(f'{run}/')])
+            home.parent.mkdir(parents=True, exist_ok=True)
+            (partial/run).replace(home)
+            partial.rmdir()
+    return names
