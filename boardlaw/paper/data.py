@@ -14,6 +14,7 @@ Elo here is on the usual scale, where 400 is ten wins to one. `boardlaw.elos` ra
 
 Compute counts one FLOP a multiply-add of the search's forward passes; no backward pass, no tree.
 """
+import json
 from functools import cache
 from importlib.resources import files
 
@@ -43,30 +44,38 @@ def published() -> pd.DataFrame:
     return agents
 
 
-def replica(target='replica') -> pd.DataFrame:
+def replica(study='bee', target='replica') -> pd.DataFrame:
     """The agents of our own runs, an agents frame, indexed by the database's ids.
 
     `elo` is measured from the exact player where there is one (boards 3 to 5), so that 0 is perfect
     play and not the best agent's; elsewhere the best is 0. Further columns: `lower` and `upper`,
-    the 95 % interval of `elo`; `runtime`, seconds of processor time that the training took.
+    the 95 % interval of `elo`; `runtime`, seconds of processor time that the training took; and the
+    training's `rule`, `c_puct` and `seed`.
 
     Args:
+        study: 'bee', the runs of the paper's figures, or 'lambda', those of the two rules.
         target: the database, as for `sql.use`.
     """
-    return _replica(str(target)).copy()
+    return _replica(study, str(target)).copy()
 
 
 @cache
-def _replica(target):
+def _replica(study, target):
     with sql.use(target):
         known = sql.agent_query()
         frames = []
         for boardsize in sorted(known.boardsize.unique()):
-            found = ratings.agents(boardsize, f'bee/{boardsize}')
+            found = ratings.agents(boardsize, f'{study}/{boardsize}')
             rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
             frames.append(rated[rated.description != ratings.PERFECT].dropna(subset='elo'))
         times = sql.query('select snap as snap_id, cpu_seconds as runtime from snap_details')
+        settings = sql.query('select run, params from run_details').set_index('run').params
     agents = pd.concat(frames)
+    if agents.empty:
+        raise ValueError(f'the database {target} holds no rated agents of the study {study!r}')
+    trained = agents.run.map(settings.map(json.loads))
+    for name in ('rule', 'c_puct', 'seed'):
+        agents[name] = [params[name] for params in trained]
     agents['runtime'] = agents.snap_id.map(times.set_index('snap_id').runtime)
     agents['params'] = params(agents.width, agents.depth, agents.boardsize)
     agents.attrs['source'] = 'replica'
