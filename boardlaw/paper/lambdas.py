@@ -1,0 +1,103 @@
+"""What the published rule for lambda changes, from trainings by it and by the corrected one.
+
+    lambda_2021 = c N/(N + A)        lambda = c sqrt(N)/(N + A)
+
+N are the visits of a node and A its actions. The published rule acts as the corrected one would
+with c_puct times sqrt(N): a constant that was set once explores more the more is searched.
+"""
+import numpy as np
+import pandas as pd
+from scipy.stats import ttest_ind
+
+from boardlaw.mcts import C_PUCT
+
+from .data import check
+
+
+def effective_c_puct(visits, c_puct=C_PUCT['2021']):
+    """The c_puct with which the corrected rule does at `visits` what the published one does."""
+    return c_puct*np.sqrt(visits)
+
+
+def weight(visits, n_actions, rule='corrected', c_puct=None):
+    """Lambda, the weight of the prior in the search's policy.
+
+    Args:
+        visits: N of a node, numbers or arrays.
+        n_actions: A, the cells of the board.
+    """
+    c_puct = C_PUCT[rule] if c_puct is None else c_puct
+    visits = np.asarray(visits, float)
+    return c_puct*(np.sqrt(visits) if rule == 'corrected' else visits)/(visits + n_actions)
+
+
+def variants(agents) -> pd.DataFrame:
+    """The end of every run of the study: its last snapshot, searching as it was trained.
+
+    Args:
+        agents: of `data.replica('lambda')`.
+
+    Returns:
+        Their rows with `factor`, c_puct over the rule's own.
+    """
+    check(agents, 'boardsize', 'run', 'idx', 'rule', 'c_puct', 'seed', 'train_nodes', 'test_nodes',
+          'elo')
+    last = agents[agents.idx == agents.groupby('run').idx.transform('max')]
+    last = last[last.test_nodes == last.train_nodes]
+    return last.assign(factor=last.c_puct/last.rule.map(C_PUCT))
+
+
+def curves(agents) -> pd.DataFrame:
+    """Elo against compute of each rule: mean, least and greatest over the seeds.
+
+    Only runs with their rule's own c_puct and 64 nodes, the last snapshot's compute included.
+
+    Returns:
+        boardsize, rule, train_flops, mean, low, high, n_seeds.
+    """
+    plain = agents[(agents.train_nodes == 64) & (agents.test_nodes == 64)
+                   & np.isclose(agents.c_puct, agents.rule.map(C_PUCT))]
+    by = plain.groupby(['boardsize', 'rule', 'idx'])
+    table = by.agg(train_flops=('train_flops', 'mean'), mean=('elo', 'mean'), low=('elo', 'min'),
+                   high=('elo', 'max'), n_seeds=('elo', 'size')).reset_index()
+    full = table.groupby(['boardsize', 'rule']).n_seeds.transform('max')
+    return table[table.n_seeds == full].drop(columns='idx').reset_index(drop=True)
+
+
+def contrast(ends, level=.95) -> pd.DataFrame:
+    """Elo of the corrected rule above the published one, by board: Welch's interval over seeds.
+
+    Args:
+        ends: rows of :func:`variants`, of one factor and one number of nodes.
+
+    Returns:
+        corrected, published (means), difference, low, high, n_seeds; indexed by boardsize. The
+        interval is nan where a rule has one seed.
+    """
+    rows = {}
+    for boardsize, board in ends.groupby('boardsize'):
+        ours, theirs = (board[board.rule == rule].elo for rule in ('corrected', '2021'))
+        if min(len(ours), len(theirs)) == 0:
+            continue
+        low = high = np.nan
+        if min(len(ours), len(theirs)) > 1:
+            low, high = ttest_ind(ours, theirs, equal_var=False).confidence_interval(level)
+        rows[boardsize] = {'corrected': ours.mean(), 'published': theirs.mean(),
+                           'difference': ours.mean() - theirs.mean(), 'low': low, 'high': high,
+                           'n_seeds': min(len(ours), len(theirs))}
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('boardsize')
+
+
+def verdict(table) -> str:
+    """In words what :func:`contrast` shows."""
+    parts = []
+    for boardsize, row in table.iterrows():
+        name = f'{boardsize}×{boardsize}'
+        if not row.low*row.high > 0:
+            parts.append(f'on {name} the two cannot be told apart ({row.difference:+.0f} Elo, '
+                         f'{row.low:.0f} to {row.high:.0f})')
+        else:
+            better = 'corrected' if row.difference > 0 else 'published'
+            parts.append(f'on {name} the {better} rule is stronger ({row.difference:+.0f} Elo for '
+                         f'the corrected one, {row.low:.0f} to {row.high:.0f})')
+    return '; '.join(parts)

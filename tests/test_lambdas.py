@@ -1,0 +1,59 @@
+"""The study of both rules: formulas against the search's own, tables against hand-made ones."""
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+
+from boardlaw.mcts import C_PUCT
+from boardlaw.paper import lambdas
+
+
+def test_rules_agree_where_the_paper_says():
+    for n in (1, 9, 64, 512):
+        for a in (9, 81):
+            same = lambdas.weight(n, a, 'corrected', lambdas.effective_c_puct(n))
+            assert same == pytest.approx(lambdas.weight(n, a, '2021'))
+    # PAPER: 1/16 acts like 1/2 after 64 visits.
+    assert lambdas.effective_c_puct(64) == pytest.approx(.5)
+
+
+def agents():
+    rows = []
+    for rule, base in [('corrected', -20.), ('2021', -60.)]:
+        for seed in range(3):
+            for idx in range(4):
+                rows.append((3, f'{rule}{seed}', idx, 10.**(6 + idx), rule, C_PUCT[rule], seed, 64,
+                             64, base - 100*(3 - idx) + seed))
+        rows.append((3, f'{rule} c', 0, 1e9, rule, 4*C_PUCT[rule], 0, 64, 64, base - 5))
+        rows.append((3, f'{rule} n', 0, 1e9, rule, C_PUCT[rule], 0, 16, 16, base - 9))
+        rows.append((3, f'{rule} n', 0, 1e9, rule, C_PUCT[rule], 0, 16, 64, base - 1))
+    return pd.DataFrame(rows, columns=['boardsize', 'run', 'idx', 'train_flops', 'rule', 'c_puct',
+                                       'seed', 'train_nodes', 'test_nodes', 'elo'])
+
+
+def test_variants_are_the_ends_as_trained():
+    ends = lambdas.variants(agents())
+    assert len(ends) == 2*(3 + 1 + 1) and (ends.test_nodes == ends.train_nodes).all()
+    assert sorted(ends.factor.unique()) == [1, 4]
+    assert ends[ends.factor == 4].elo.tolist() == [-25, -65]
+    assert ends[ends.train_nodes == 16].elo.tolist() == [-29, -69]
+
+
+def test_curves_are_over_seeds():
+    table = lambdas.curves(agents())
+    assert len(table) == 8 and (table.n_seeds == 3).all()
+    end = table[(table.rule == '2021') & (table.train_flops == 1e9)].iloc[0]
+    assert (end['mean'], end.low, end.high) == (-59, -60, -58)
+
+
+def test_contrast_is_welchs():
+    ends = lambdas.variants(agents()).query('factor == 1 and train_nodes == 64')
+    row = lambdas.contrast(ends).loc[3]
+    assert (row.corrected, row.published, row.difference, row.n_seeds) == (-19, -59, 40, 3)
+    # Equal variances 1 and sizes 3: Welch's degrees of freedom are 4.
+    reach = t.ppf(.975, 4)*np.sqrt(2/3)
+    assert (row.low, row.high) == pytest.approx((40 - reach, 40 + reach))
+    assert 'on 3×3 the corrected rule is stronger (+40 Elo' in lambdas.verdict(
+        lambdas.contrast(ends))
+    one = lambdas.contrast(ends[ends.seed == 0])
+    assert one.low.isna().all() and 'cannot be told apart' in lambdas.verdict(one)
