@@ -474,6 +474,7 @@ def one(kind, path, whole, expected, pool, rng):
 
 def _work(name, seed, first, cases, shared, pipe):
     torch.set_num_threads(1)
+    warnings.simplefilter('ignore')
     kind = KINDS[name]()
     with tempfile.TemporaryDirectory() as folder, pavlov.use_root(folder):
         path = kind.prepare()

@@ -731,7 +731,7 @@ def test_a_network_that_goes_wrong_in_the_middle(boardsize, n_envs, call, where,
         if len(calls) == call:
             assert len(leaves) == n_envs, 'one row a game'
             if in_v:
-                v[game, where % 2] = bad
+                v[game, 0] = bad   # Black's value; White's is its negative
             else:   # of a single -inf an action would only be ruled out
                 logits[game] = bad
         calls.append(None)
