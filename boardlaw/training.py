@@ -216,7 +216,8 @@ class _Run:
                     and self.cputime >= 0 and min(offsets.values(), default=0) >= 0):
                 raise ValueError('its counts or times are impossible')
             return offsets
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as e:
+        except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError,
+                AttributeError) as e:
             raise CorruptFile(f'"{file}" is not a savepoint of this run: {e}') from e
 
     def report(self, measured):
