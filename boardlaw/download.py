@@ -34,15 +34,24 @@ TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
 class DownloadError(RuntimeError):
-    """A download failed. The message says what was wrong and what to do; nothing is lost."""
+    """A download failed. The message says what was wrong and what to do; nothing is lost.
+
+    What to do: call again: it goes on from what has arrived.
+    """
 
 
 class NotFound(DownloadError):
-    """The server has no such file."""
+    """The server has no such file.
+
+    What to do: check the address for a misspelling.
+    """
 
 
 class Refused(DownloadError):
-    """The server refused the request. `code` is its own word for the reason, '' if it gave none."""
+    """The server refused the request. `code` is its own word for the reason, '' if it gave none.
+
+    What to do: see whether the address is public, or wait if the reason is a cap.
+    """
 
     def __init__(self, message: str, code: str = ''):
         super().__init__(message)
@@ -50,11 +59,17 @@ class Refused(DownloadError):
 
 
 class Unreachable(DownloadError):
-    """No answer: no network, no such host, a timeout or a connection that kept breaking."""
+    """No answer: no network, no such host, a timeout or a connection that kept breaking.
+
+    What to do: check the network and call again: it goes on from what has arrived.
+    """
 
 
 class CapReached(DownloadError):
-    """As many bytes as a day may bring have been downloaded."""
+    """As many bytes as a day may bring have been downloaded.
+
+    What to do: call again after midnight UTC.
+    """
 
 
 class _Again(Exception):

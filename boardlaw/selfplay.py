@@ -21,7 +21,10 @@ _MIXING = -1   # the move under which the games' first, random moves draw their 
 
 
 class BadConfig(ValueError):
-    """A training that cannot be run as asked; the message says what to change."""
+    """A training that cannot be run as asked; the message says what to change.
+
+    What to do: change the setting that the message names. A run that is resumed keeps its own.
+    """
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,10 @@ NOISE_EVERY = 512      # learner steps from one measurement over the whole buffe
 
 
 class Diverged(RuntimeError):
-    """The loss or a gradient is no longer a finite number."""
+    """The loss or a gradient is no longer a finite number.
+
+    What to do: train again with a smaller learning rate; the last savepoint is from before.
+    """
 
 
 def schedule(boardsize):

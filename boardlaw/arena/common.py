@@ -11,7 +11,10 @@ NODES_2021 = 64
 
 
 class Rule2021(UserWarning):
-    """A run that names no rule for lambda was trained in 2021 and plays by that rule."""
+    """A run that names no rule for lambda was trained in 2021 and plays by that rule.
+
+    What to do: none is needed; pass rule='corrected' or rule='2021' to say which is meant.
+    """
 
 
 def agent(run=-1, snapshot=None, device='cpu', n_nodes=None, c_puct=None, rule=None, **settings):

@@ -30,6 +30,9 @@ _ANSWER = 1 << 20   # and of the longest answer
 class EngineError(RuntimeError):
     """An engine that could not be started, died, fell silent, refused, or answered nonsense.
 
+    What to do: see whether the program is installed and can be started by hand; its message is
+    quoted. Games that were played before are saved.
+
     After a refusal ('?' in the protocol) the engine can go on. After anything else it has been
     closed, for what it says next could be the answer to anything.
 

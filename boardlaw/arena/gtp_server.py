@@ -20,7 +20,11 @@ RESISTS, SOLVES = 5, 6
 
 
 class Refusal(ValueError):
-    """What the answer is that begins with '?'."""
+    """What the answer is that begins with '?'.
+
+    What to do: send a command that `list_commands` has, with the arguments that the message asks
+    for.
+    """
 
 
 class Server:

@@ -30,6 +30,8 @@ class Decisions:
 class Resigned(gtp.EngineError):
     """The engine gave up a game that was not over.
 
+    What to do: none is needed in a match: the game counts as lost.
+
     Attributes:
         seat: whose side it played.
         moves: stones on the board by then.

@@ -36,7 +36,10 @@ to_elo = 400 / np.log(10)
 
 
 class Disconnected(ValueError):
-    """No chain of games connects some agents. `islands` lists the parts, largest first."""
+    """No chain of games connects some agents. `islands` lists the parts, largest first.
+
+    What to do: play a match between two parts, or rate each apart.
+    """
 
     def __init__(self, parts: list[list]):
         self.islands = parts

@@ -17,7 +17,10 @@ _SLICE = 20_000   # nodes between two looks at the clock, about a tenth of a sec
 
 
 class TooLarge(ValueError):
-    """A board too large to be solved, or too large to be solved without a limit."""
+    """A board too large to be solved, or too large to be solved without a limit.
+
+    What to do: give a limit of positions, or take a smaller board.
+    """
 
 
 class Budget:

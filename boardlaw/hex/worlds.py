@@ -30,11 +30,18 @@ _SLICE = 256   # the fewest games worth a second thread
 
 
 class BadAction(ValueError):
-    """An action that the rules do not allow; the world it was meant for is unchanged."""
+    """An action that the rules do not allow; the world it was meant for is unchanged.
+
+    What to do: choose one of the actions that `world.valid` allows in the environment that the
+    message names.
+    """
 
 
 class BadBoard(ValueError):
-    """A board that cannot be read."""
+    """A board of a size that is not supported, or a text that is not one.
+
+    What to do: use a size from 1 to 19, or write the text as `world.text()` does.
+    """
 
 
 @cache

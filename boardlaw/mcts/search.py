@@ -37,7 +37,11 @@ _MOST_ACTIONS = np.iinfo(NODE['action']).max
 
 
 class BadSearch(ValueError):
-    """A search that cannot be run as asked, or whose network gave something unusable."""
+    """A search that cannot be run as asked, or whose network gave something unusable.
+
+    What to do: mend the setting that the message names; after nan or infinite outputs go back to an
+    earlier snapshot, and train with a smaller learning rate.
+    """
 
 
 class Settings(NamedTuple):

@@ -20,11 +20,19 @@ STALE = 3600.0  # seconds after which a temporary file is taken to be left by a 
 
 
 class CorruptFile(ValueError):
-    """A file is truncated, damaged, or holds what is refused; the message names the file."""
+    """A file is truncated, damaged, or holds what is refused; the message names the file.
+
+    What to do: download or copy the file again. A run whose savepoint is damaged still has its
+    snapshots.
+    """
 
 
 class NotFound(LookupError):
-    """The run, channel or snapshot asked for is not on disk; the message says what is."""
+    """The run, channel or snapshot asked for is not on disk; the message says what is.
+
+    What to do: see `pavlov.runs.pandas()` for what is here, set BOARDLAW_OUTPUT to where it lies,
+    or download it by `boardlaw.backup`.
+    """
 
 
 _root: Path | None = None

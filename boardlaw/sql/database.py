@@ -29,7 +29,11 @@ _chosen = None
 
 
 class BadDatabase(RuntimeError):
-    """A database that is not there, not whole, or not one of these; the message says which."""
+    """A database that is not there, not whole, or not one of these; the message says which.
+
+    What to do: give the path of one to `sql.use`, make one with `sql.create`, or put a whole copy
+    in its place.
+    """
 
 
 class use:

@@ -19,7 +19,10 @@ RETRIES = 3
 
 
 class Lost(RuntimeError):
-    """A worker died on the same item again and again."""
+    """A worker died on the same item again and again.
+
+    What to do: see whether memory ran out: take fewer workers. The sweep goes on where it stopped.
+    """
 
 
 class Local:
