@@ -301,6 +301,22 @@ def test_test_compute_in_the_papers_unit():
     assert data.test_flops(ags, literal=True)[0] == pytest.approx(8*layers(3, 4, 1))
 
 
+def test_levels_of_9x9_keep_their_share_of_the_climb(published):
+    # First snapshots at -500 +- 80 with 64 nodes; the others must not count.
+    starts = agents(run=list('abc'), idx=[0, 3, 1], elo=[-500., -580., -420.])
+    later = starts.assign(idx=starts.idx + 1, elo=-10.)
+    others = pd.concat([starts.assign(test_nodes=1, elo=-2000.), starts.assign(boardsize=2)])
+    ags = pd.concat([starts, later, others], ignore_index=True)
+    nine = published[published.boardsize == 9].sort_values('idx').groupby('run').elo.first()
+    expected = [-500*level/nine.median() for level in (-1000, -500)]
+    found = data.like_9x9([-1000, -500], ags)
+    assert found == [int(10*np.floor(x/10 + .5)) for x in expected]
+    assert -270 < found[0] < -220       # 9x9 starts near -2000
+    assert data.like_9x9((-1500, -250), published) == [-1500, -250]
+    with pytest.raises(ValueError, match='lack the column idx'):
+        data.like_9x9([-1000], ags.drop(columns='idx'))
+
+
 def tree_agents():
     """Three 9x9 runs, two snapshots each; in the last ones Elo rises with the nodes."""
     rows = [(run, w, idx, n, base - 400*(1 - idx) + 100*np.log2(n))

@@ -261,6 +261,32 @@ def test_curves(agents, floors=(-2000, -1500, -1000, -500), literal=False) -> pd
     return pd.concat([last[last.run == run] for run in runs], ignore_index=True)
 
 
+def like_9x9(levels, agents) -> list:
+    """Levels of Elo that lie on the largest board where `levels` lie on the paper's 9x9.
+
+    They keep their share of the way from untrained to perfect play, of which the length is taken
+    from the first snapshots of all runs (their median Elo, with 64 nodes).
+
+    Args:
+        levels: Elo on 9x9, such as the defaults of :func:`test_curves` and :func:`train_test`.
+        agents: boardsize, run, idx, test_nodes, elo.
+
+    Returns:
+        As many levels, rounded to 10 Elo; on 9x9 `levels` themselves.
+    """
+    board = largest_board(check(agents, 'run', 'idx', 'test_nodes', 'elo'))
+    if board.boardsize.iloc[0] == 9:
+        return list(levels)
+    ratio = _untrained(board)/_untrained(largest_board(published()))
+    return [int(round(ratio*level, -1)) for level in levels]
+
+
+def _untrained(board):
+    """The median Elo of the runs' first snapshots."""
+    board = board[board.test_nodes == TRAIN_NODES]
+    return board.loc[board.idx == board.groupby('run').idx.transform('min'), 'elo'].median()
+
+
 def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False) -> pd.DataFrame:
     """What training compute saves at test time: lines of equal Elo.
 

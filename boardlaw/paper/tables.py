@@ -192,6 +192,7 @@ def claims(agents, n_resamples=200, seed=0) -> pd.DataFrame:
 def _statistics(agents):
     out = fits.headline(agents)
     if 'test_nodes' in agents and agents.test_nodes.nunique() > 1:
-        lines = data.train_test(data.largest_board(agents))
+        board = data.largest_board(agents)
+        lines = data.train_test(board, data.like_9x9(range(-1500, -249, 250), board))
         out['train_test_saving'] = fits.fit_train_test(lines).saving
     return out
