@@ -9,7 +9,7 @@ from ..arena import best, ratings
 WIDTH = 25.
 
 #: Games of the top agent against each of the others, in each order.
-DIRECT_GAMES = 1024
+DIRECT_GAMES = 512
 
 _SEED = 2021
 

@@ -1,0 +1,141 @@
+"""The runs that the package ships: what was promised of them, and that they can be repeated."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import boardlaw
+from boardlaw import arena, pavlov, sql, sweep
+from boardlaw.arena import best, ratings
+from boardlaw.hex import Hex
+from boardlaw.paper import data, fits
+from boardlaw.pavlov import runs, storage
+from boardlaw.selfplay import Config
+from boardlaw.sql import database
+from boardlaw.sweep import shipping
+
+pytestmark = pytest.mark.skipif(not database.REPLICA.exists(), reason='no replica is shipped')
+
+BOARDS = {3: 8, 4: 8, 5: 5}   # least number of runs
+
+
+@pytest.fixture(autouse=True)
+def shipped():
+    with sql.use('replica'):
+        yield
+
+
+@pytest.fixture(scope='module')
+def unpacked(tmp_path_factory):
+    with pavlov.use_root(tmp_path_factory.mktemp('replica')):
+        shipping.unpack()
+        yield
+
+
+@pytest.mark.parametrize('boardsize', BOARDS)
+def test_runs_snapshots_and_intervals(boardsize):
+    agents = data.replica().query('boardsize == @boardsize and test_nodes == 64')
+    snapshots = agents.groupby('run').idx.nunique()
+    assert len(snapshots) >= BOARDS[boardsize] and snapshots.min() >= 12
+    assert ((agents.upper - agents.lower)/2).max() <= 25
+    assert agents.elo.max() > data.PERFECT, 'the best plays perfectly by the measure of the paper'
+    assert (agents.runtime > 0).all()
+    # The cheapest perfect network of the paper is among those past -50 Elo.
+    width, depth = sweep.grid.CHEAPEST[boardsize]
+    assert agents.query('width == @width and depth == @depth').elo.max() > data.PERFECT
+
+
+def test_zero_is_the_exact_player():
+    for boardsize in BOARDS:
+        found = ratings.agents(boardsize, f'bee/{boardsize}')
+        exact = ratings.reference(found)
+        assert ratings.ratings(found).elo[exact] == 0
+        games = best.against(exact)
+        # Black wins from the empty board, so the exact player never loses as Black.
+        assert (games.white_wins == 0).all() and (games.wins <= games.games/2).all()
+
+
+def test_largest_board_has_its_test_trees():
+    trees = data.largest_board(data.replica())
+    assert set(trees.test_nodes) == {2**k for k in range(10)}
+    assert trees.groupby('test_nodes').run.nunique().min() >= 5
+
+
+def test_every_run_says_where_it_comes_from():
+    details = sql.query('select * from run_details')
+    assert set(details.run) == set(sql.agent_query().query('width > 0').run)
+    for row in details.itertuples():
+        params = json.loads(row.params)
+        assert Config.from_params(params).seed == row.seed
+        assert row.version and 'torch' in row.machine
+    times = sql.query('select * from snap_details')
+    assert (times.cpu_seconds > 0).all() and (times.seconds > 0).all()
+
+
+def test_direct_ratings_agree_with_the_pools():
+    for boardsize in BOARDS:
+        direct = best.direct(boardsize, f'bee/{boardsize}')
+        pool = data.replica().elo.reindex(direct.index)
+        near = direct[(direct.elo > -400) & (direct.games >= 1024)]
+        assert len(near) > 20
+        # Strength is not quite a line; but the two must tell one story.
+        assert np.corrcoef(near.elo, pool[near.index])[0, 1] > .95
+
+
+def test_the_law_can_be_fitted():
+    law = fits.fit_frontier(data.frontier(data.replica()))
+    assert law.incline_flops > 0 and law.plateau_boardsize < 0
+
+
+def test_noise_scales_are_there():
+    found = sql.noise_scale_query()
+    assert set(found.kind) == {'policy', 'value', 'joint'}
+    assert set(found.merge(sql.agent_query(), left_on='agent_id', right_index=True).boardsize) \
+        == set(BOARDS)
+
+
+def test_small_enough():
+    package = Path(boardlaw.__file__).parent
+    assert sum(f.stat().st_size for f in package.rglob('*') if f.is_file()
+               and '__pycache__' not in f.parts) < 40e6
+
+
+def test_agents_play_again(unpacked):
+    agents = data.replica()
+    ids = agents[(agents.boardsize == 3) & (agents.test_nodes == 64)].elo
+    strong, weak = (arena.load([i])[i] for i in (ids.idxmax(), ids.idxmin()))
+    assert arena.winrate(strong, weak, 512, 3) > .6
+    assert runs.info(agents.run.iloc[0])['_host'] == ''
+    assert shipping.unpack() == sorted(set(sql.agent_query().query('width > 0').run))
+
+
+def test_first_snapshots_are_made_again(unpacked, tmp_path):
+    """The same settings and seed lead to the same weights: exactly on a machine like the one that
+    trained them, nearly on others, where sums are rounded in another order."""
+    [job] = sweep.plan([3], n_runs=1)
+    run = sweep.find(job)
+    assert run is not None
+    theirs = storage.load_snapshot(run, 0)['agent']
+    with pavlov.use_root(tmp_path):
+        settings = job.config.params()
+        settings['n_nodes'] = settings.pop('nodes')
+        again = boardlaw.training.train(**settings, snapshots=job.snapshots, progress=False,
+                                        flops=job.snapshots[0])
+        ours = storage.load_snapshot(again, 0)['agent']
+    assert ours.keys() == theirs.keys()
+    for name, x in ours.items():
+        if torch.is_tensor(x):
+            torch.testing.assert_close(x, theirs[name], atol=1e-4, rtol=1e-3)
+
+
+def test_pack_and_unpack(unpacked, tmp_path, monkeypatch):
+    """What is packed anew from what was unpacked is the same, byte for byte."""
+    target, archive = shipping.pack(database.REPLICA, tmp_path)
+    assert archive.read_bytes() == shipping.RUNS.read_bytes()
+    with sql.use(target):
+        assert len(sql.agent_query()) == len(data.replica()) or len(sql.agent_query()) > 0
+    world = Hex.initial(2, 3)
+    agent = arena.common.agent(data.replica().run.iloc[0], 0)
+    assert agent(world).actions.shape == (2,)
