@@ -17,6 +17,7 @@ from . import learning, mcts, networks, rng
 from .hex import BOARDSIZES, Hex
 from .mcts.agent import sample
 
+MAX_DEPTH = 1000   # layers; the paper has 8
 _MIXING = -1   # the move under which the games' first, random moves draw their numbers
 
 
@@ -74,6 +75,8 @@ class Config:
             if not isinstance(value, Integral) or not least <= value < 2**63:
                 raise BadConfig(f'{name} {value!r}: choose a whole number of at least {least}')
             object.__setattr__(self, name, int(value))
+        if self.depth > MAX_DEPTH:
+            raise BadConfig(f'depth {self.depth}: choose at most {MAX_DEPTH} layers')
         for name in ('lr', 'c_puct', 'dirichlet_alpha'):
             value = getattr(self, name)
             if not 0 < value < float('inf'):
@@ -200,14 +203,25 @@ class Trainer:
     """
 
     def __init__(self, config, device='cpu'):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            network = networks.Network(config.boardsize, config.width, config.depth)
         self.config, self.device = config, torch.device(device)
+        try:
+            self._make()
+        except (RuntimeError, MemoryError) as e:
+            if 'alloc' not in str(e) and 'memory' not in str(e) and 'overflow' not in str(e):
+                raise
+            raise BadConfig(f'{config.n_envs} games with a buffer of {config.buffer_len} steps and '
+                            f'a network {config.width} wide and {config.depth} deep, do not fit '
+                            f'into memory: choose smaller ones ({str(e)[:200]})') from e
+
+    def _make(self):
+        c = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(c.seed)
+            network = networks.Network(c.boardsize, c.width, c.depth)
         self.network = network.to(self.device)
-        self.optimiser = optimiser(self.network, config.lr)
-        self.buffer = Buffer(config.buffer_len, config.n_envs, config.boardsize, self.device)
-        self.world = mixed(Hex.initial(config.n_envs, config.boardsize), config.seed).to(device)
+        self.optimiser = optimiser(self.network, c.lr)
+        self.buffer = Buffer(c.buffer_len, c.n_envs, c.boardsize, self.device)
+        self.world = mixed(Hex.initial(c.n_envs, c.boardsize), c.seed).to(self.device)
         self.step = self.n_learnt = 0
 
     @property

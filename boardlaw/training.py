@@ -124,7 +124,10 @@ class _Run:
         params = runs.info(run)['params']
         self.limits = params['limits']
         self.flops = params.get('snapshots') or schedule(config.boardsize)
-        self.trainer = Trainer(config, device)
+        try:
+            self.trainer = Trainer(config, device)
+        except BadConfig as e:
+            raise BadConfig(f'Run "{run}": {e}') from e
         self.n_reported, self.runtime, self.cputime, offsets = 0, 0., 0., {}
         try:
             offsets = self._load(storage.load_latest(run))
