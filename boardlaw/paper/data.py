@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from boardlaw import elos, sql
-from boardlaw.arena import ratings
+from boardlaw.arena import best, ratings
 
 TRAIN_NODES = 64        # search nodes in training, and in the paper's main figures
 PERFECT = -50           # the Elo from which the paper calls play perfect
@@ -102,6 +102,25 @@ def rated(agents, nats) -> pd.DataFrame:
         raise ValueError('no agent has a rating: are both indexed by agent?')
     out['elo'] -= out.groupby('boardsize').elo.transform('max')
     return out
+
+
+def direct(study='bee', target='replica') -> pd.DataFrame:
+    """The agents of 64 nodes of :func:`replica`, rated by games against their board's top agent
+    alone, which is at 0 (the paper's figure 10 and table IV); see :mod:`boardlaw.arena.best`.
+    """
+    agents = replica(study, target)
+    with sql.use(target):
+        rated = pd.concat([best.direct(b, f'{study}/{b}') for b in sorted(set(agents.boardsize))])
+    columns = ['elo', 'lower', 'upper', 'games']
+    return _from(agents, agents.drop(columns=columns, errors='ignore').join(rated[columns],
+                                                                            how='inner'))
+
+
+def best_at_zero(agents) -> pd.DataFrame:
+    """The agents with Elo counted from their board's best, as the paper counts it."""
+    top = check(agents, 'boardsize', 'elo').groupby('boardsize').elo.transform('max')
+    shifted = {c: agents[c] - top for c in ('elo', 'lower', 'upper') if c in agents}
+    return _from(agents, agents.assign(**shifted))
 
 
 def check(agents, *columns) -> pd.DataFrame:
