@@ -36,7 +36,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/sanitize.cfg
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help install book test lint coverage notebooks picture bench soak gpu-check clean
+.PHONY: help install book test lint coverage notebooks picture bench soak audit gpu-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -87,6 +87,10 @@ bench: install ## ours beside the peers, in one run of ten minutes; BENCH=--quic
 
 soak: install ## kills, damage, crowds and memory at length, two hours; SOAK="--kills 20" for less
 	$(RUN) tests/soak.py --report "$(BUILD)/soak/report.json" $(SOAK)
+
+audit: ## known vulnerabilities in the pinned versions, by pip-audit; needs the network
+	$(PYTHON) -m venv "$(BUILD)/audit" && "$(BUILD)/audit/bin/pip" install -q pip-audit
+	"$(BUILD)/audit/bin/pip-audit" --disable-pip --no-deps -r requirements.txt -r constraints.txt
 
 gpu-check: ## on a machine with a GPU: all that needs one, in eight minutes, with PYTHON as it is
 	PYTHONPATH="$(CURDIR)" $(PYTHON) benchmarks/gpu_check.py $(REPORT)

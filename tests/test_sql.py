@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -255,6 +256,20 @@ def test_what_is_no_database_is_an_error(tmp_path, monkeypatch):
     assert 'driver' in error('postgresql+psycopg2://localhost/x') or 'psycopg2' in sys.modules
     monkeypatch.setattr(database, 'REPLICA', tmp_path / 'gone')
     assert 'is not there' in error('replica')
+
+
+@pytest.mark.parametrize('url', [
+    'postgresql+psycopg://me:secret@127.0.0.1:1/x?password=secret&connect_timeout=1',
+    'postgresql+psycopg2://me:secret@127.0.0.1:1/x', 'nonsense://me:secret@host/x',
+    'postgresql+psycopg://me:secret@host:a/x', '://me:secret@host'])
+def test_a_password_is_never_shown(url, capfd, caplog):
+    for call in (lambda: sql.query('select 1'), lambda: sql.create(url), sql.agent_query):
+        with sql.use(url), pytest.raises(BadDatabase) as found:
+            call()
+        shown = ''.join(traceback.format_exception(found.value))
+        # Source lines are quoted, the values in them are not; this file's hold the word.
+        shown = '\n'.join(line for line in shown.splitlines() if not line.startswith('    '))
+        assert 'secret' not in shown + caplog.text + ''.join(capfd.readouterr())
 
 
 def test_half_a_file_put_in_the_place_of_2021_is_not_taken_for_whole():

@@ -59,7 +59,7 @@ def load(ids, device='cpu'):
     """The agents with these ids of the database in use, their runs being here: {id: agent}."""
     known = sql.agent_query()
     if missing := set(ids) - set(known.index):
-        raise LookupError(f'{sql.engine().url} has no agents {sorted(missing)}')
+        raise LookupError(f'the database in use has no agents {sorted(missing)}')
     return {i: PerfectPlayer() if row.description == PERFECT else
             common.agent(row.run, row.idx, device, n_nodes=int(row.test_nodes), c_puct=row.test_c)
             for i, row in known.loc[list(ids)].iterrows()}

@@ -180,7 +180,7 @@ def _check_types(frame, select, used):
 def _name(used):
     """What to call a database in a message; a URL without its password."""
     if used.dialect.name != 'sqlite':
-        return used.url
+        return used.url.set(query={})   # in which a password may stand too
     return urllib.parse.unquote(used.url.database.removeprefix('file://'))
 
 
@@ -232,6 +232,9 @@ _SAID = {
     'readonly database|unable to open':
         '"{name}" cannot be opened for this ({said}): see whether its folder is there and may be '
         'written to, or choose another by boardlaw.sql.use',
+    'connection (to server|failed|refused|is bad)|server closed|password authentication':
+        'the server of "{name}" cannot be used ({said}): check the address, the user and the '
+        'network, and call again; what was saved before is kept',
     'database is locked':
         '"{name}" has been written by others for longer than a minute ({said}): call again, what '
         'was saved before is kept'}
@@ -259,8 +262,10 @@ def _opened(url, pid):
     # Keyed on the process: connections must not be shared with a forked child.
     try:
         made = sa.create_engine(url)
-    except sa.exc.ArgumentError as e:
-        raise BadDatabase(f'the URL of the database cannot be used: {e}') from e
+    except (sa.exc.ArgumentError, ValueError) as e:
+        # Without its cause: either may quote the URL, and with it a password.
+        said = re.sub('//.*@', '//...@', str(e))
+        raise BadDatabase(f'the URL of the database cannot be used: {said}') from None
     except ImportError as e:
         raise BadDatabase(f'the URL of the database needs a driver ({e}): for Postgres, pip '
                           'install "psycopg[binary]" and begin it with '
