@@ -369,6 +369,11 @@ def test_basic_intervals_reflect_the_resamples():
     resamples = pd.DataFrame({'x': np.arange(101.)})
     out = paper.intervals(pd.Series({'x': 60.}), resamples, level=.9)
     assert out.loc['x'].tolist() == [60, 120 - 95, 120 - 5]
+    # How many times: as far below 20 as 80 is above it, and the other way round.
+    resamples = pd.DataFrame({'x': [5., 20., 80.]*40, 'y': [1., 2., 3.]*40})
+    out = paper.intervals(pd.Series({'x': 20., 'y': 2.}), resamples, ratios=['x', 'z'])
+    assert out.loc['x'].tolist() == pytest.approx([20, 5, 80])
+    assert out.loc['y'].tolist() == [2, 1, 3]
 
 
 # Tables

@@ -252,7 +252,7 @@ def bootstrap(agents, statistic=headline, n_resamples=200, seed=0) -> pd.DataFra
     return pd.DataFrame(resamples).reset_index(drop=True)
 
 
-def intervals(estimate, resamples, level=.9) -> pd.DataFrame:
+def intervals(estimate, resamples, level=.9, ratios=()) -> pd.DataFrame:
     """The basic bootstrap interval of each number (Davison and Hinkley 1997, section 5.2).
 
     A resample holds about 63 % of the runs, so its frontier, a maximum, lies lower. This interval
@@ -262,9 +262,15 @@ def intervals(estimate, resamples, level=.9) -> pd.DataFrame:
     Args:
         estimate: Series of numbers, such as :func:`headline` of all agents.
         resamples: the same numbers in the columns, from :func:`bootstrap`.
+        ratios: names of those that say how many times; they are reflected in the logarithm, and so
+            stay positive.
 
     Returns:
         estimate, low, high; indexed as `estimate`.
     """
     low, high = (resamples[estimate.index].quantile(q) for q in ((1 - level)/2, (1 + level)/2))
-    return pd.DataFrame({'estimate': estimate, 'low': 2*estimate - high, 'high': 2*estimate - low})
+    out = pd.DataFrame({'estimate': estimate, 'low': 2*estimate - high, 'high': 2*estimate - low})
+    times = [name for name in ratios if name in out.index]
+    out.loc[times, 'low'] = estimate[times]**2/high[times]
+    out.loc[times, 'high'] = estimate[times]**2/low[times]
+    return out

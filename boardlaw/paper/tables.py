@@ -109,7 +109,8 @@ def _with_intervals(agents, statistic, n_resamples, seed):
     if not n_resamples:
         return pd.DataFrame({'computed': computed, 'low': np.nan, 'high': np.nan})
     resamples = fits.bootstrap(agents, statistic, n_resamples, seed)
-    return fits.intervals(computed, resamples).rename(columns={'estimate': 'computed'})
+    table = fits.intervals(computed, resamples, ratios=_RATIOS)
+    return table.rename(columns={'estimate': 'computed'})
 
 
 def perfect_play(agents) -> pd.DataFrame:
@@ -127,6 +128,8 @@ def perfect_play(agents) -> pd.DataFrame:
     table = pd.DataFrame({'fit': fit.compute(crossings.index), 'frontier': crossings})
     return table.join(data.cheapest(agents)[['width', 'depth', 'samples', 'train_flops']])
 
+
+_RATIOS = ['perfect_growth', 'perfect_growth_raw', 'takeoff_growth', 'train_test_saving']
 
 # Number of the claim, text, name among the statistics, published value, half the step to which it
 # was rounded, where it was read, a remark.
