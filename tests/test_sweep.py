@@ -263,9 +263,10 @@ def test_test_trees_are_agents_of_their_own(root):
     sweep._train((job, str(root), 'cpu'))
     with sql.use(sql.create(root/'x.sqlite')):
         sweep.register(job)
-        sweep.register(job, nodes=[1, 64, 512])
-        nodes = sql.agent_query().test_nodes.value_counts()
-        assert nodes.to_dict() == {0: 1, **dict.fromkeys([1, 64, 512], len(job.snapshots))}
+        sweep.register(job, nodes=[1, 64, 512], every=3)
+        ags, n = sql.agent_query(), len(job.snapshots)
+        assert ags.test_nodes.value_counts().to_dict() == {0: 1, 64: n, 1: -(-n//3), 512: -(-n//3)}
+        assert sorted(ags[ags.test_nodes == 1].idx) == list(range(n))[::-3][::-1]
         weak, strong = (sql.agent_query().query(f'test_nodes == {n}').index[-1] for n in (1, 512))
         assert arena.load([weak, strong])[strong].n_nodes == 512
 

@@ -13,11 +13,12 @@ from . import common, matches
 PERFECT = 'perfect'
 
 
-def register(run=-1, n_nodes=None, c_puct=None, **details):
+def register(run=-1, n_nodes=None, c_puct=None, every=1, **details):
     """Enters a run's snapshots in the database in use, as agents.
 
     Args:
         n_nodes, c_puct: of their search in play; by default those of their training.
+        every: k for every k-th snapshot alone, counted back from the last.
         details: further fields of run_details (version, machine) by name.
 
     Returns:
@@ -32,7 +33,7 @@ def register(run=-1, n_nodes=None, c_puct=None, **details):
     sql.add_run(run, info.get('description', ''), params['boardsize'], params['width'],
                 params['depth'], params.get('nodes', common.NODES_2021),
                 {'params': params, 'seed': params.get('seed'), **details})
-    found = storage.snapshots(run).query('present').index
+    found = storage.snapshots(run).query('present').index[::-every][::-1]
     ids = [_register(run, n, n_nodes, c_puct) for n in found]
     return pd.Series(list(found), index=pd.Index(ids, name='id'), name='snapshot')
 

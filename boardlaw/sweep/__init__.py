@@ -36,8 +36,8 @@ RATING_SHARE = .3
 #: The largest board that has the exact solver's player among its agents, as 0.
 SOLVED = 5
 
-#: Nodes of the search trees in the study of test-time compute.
-TEST_NODES = [2**k for k in range(10)]
+#: Nodes of the search trees in the study of test-time compute, which takes every third snapshot.
+TEST_NODES, TEST_EVERY = [2**k for k in range(10)], 3
 
 
 def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='cpu',
@@ -70,7 +70,7 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
     with sql.use(database):
         for job in jobs:
             if job.config.boardsize in test_boards:
-                register(job, nodes=TEST_NODES)
+                register(job, TEST_NODES, TEST_EVERY)
         rated = {group: rate_alone(*group, pool, began + limit, direct_games, report)
                  for group in groups}
         measure_noise(jobs, pool, began + limit, report)
@@ -146,11 +146,12 @@ def done(job):
     return run is not None and storage.snapshots(run).present.get(len(job.snapshots) - 1, False)
 
 
-def register(job, nodes=(None,)):
+def register(job, nodes=(None,), every=1):
     """Enters the snapshots that a job has so far in the database in use, and the exact player.
 
     Args:
         nodes: of the searches to play with; None is that of training.
+        every: 1 for all snapshots, k for every k-th, counted back from the last.
     """
     run = find(job)
     if run is None:
@@ -158,7 +159,7 @@ def register(job, nodes=(None,)):
     if job.config.boardsize <= SOLVED:
         arena.register_perfect(job.config.boardsize)
     for n in nodes:
-        arena.register(run, n_nodes=n, version=version('boardlaw'), machine=machine())
+        arena.register(run, n, every=every, version=version('boardlaw'), machine=machine())
 
 
 def machine():
