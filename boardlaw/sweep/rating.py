@@ -47,7 +47,9 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
     """Plays the board's top agent against all others, and the three best against the exact player.
 
     These games, too, change the ratings, and so perhaps who is best: it goes on until the best have
-    played.
+    played. Against the exact player they play four times as many: what sets the scale's 0 should be
+    its games with near equals, not those with weak agents, whom it beats more surely than anyone
+    does who samples moves.
 
     Args:
         n_games: games of each pair in each order; those that are there count.
@@ -57,7 +59,7 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
         todo = [(a, b, n_games) for a, b in best.pairs(boardsize, description)]
         if (exact := ratings.reference(found)) is not None:
             elo = ratings.ratings(found).elo.drop(exact)
-            todo += [(exact, int(i), n_games) for i in elo.nlargest(3).index]
+            todo += [(exact, int(i), 4*n_games) for i in elo.nlargest(3).index]
         played = play(todo, pool, deadline)
 
 
