@@ -59,6 +59,17 @@ def test_compute_ratio_needs_a_board_in_common():
         comparison.compute_ratio(climbs(boards=[3]), climbs(boards=[4]))
 
 
+def test_beyond_goes_on_with_a_known_trend():
+    """-50 Elo on board b costs 10^(2b + 2.375), and a hundredth of a second each FLOP."""
+    ours = climbs(boards=(3, 4, 5), n_runs=3)
+    table = comparison.beyond(ours, [6, 7], n_resamples=10)
+    assert np.log10(table['flops', 'estimate']).tolist() == pytest.approx([14.375, 16.375], abs=.1)
+    assert np.log10(table['seconds', 'estimate']).tolist() == pytest.approx([12.4, 14.4], abs=.4)
+    for what in ('flops', 'seconds'):
+        assert (table[what, 'low'] <= table[what, 'estimate']).all()
+        assert (table[what, 'high'] >= table[what, 'estimate']*.999).all()
+
+
 def test_the_best_agent_at_zero():
     ours = data.best_at_zero(climbs().assign(elo=lambda x: x.elo - 7*x.boardsize))
     assert ours.groupby('boardsize').elo.max().tolist() == [0, 0]
@@ -171,7 +182,8 @@ def test_where_the_runs_come_from(database):
     assert (each.lower < each.elo).all() and (each.elo < each.upper).all()
     board = comparison.boards(ours, database).loc[3]
     assert board[['runs', 'networks', 'snapshots', 'samples']].tolist() == [2, 2, 4, 4000]
-    assert board.games == 4*100 + 3*100 and board.hours == pytest.approx(144/3600)
+    assert board.games == 4*100 + 3*100 and board['rating hours'] == pytest.approx(14/3600)
+    assert board.hours == pytest.approx(144/3600)
     assert board.elo == each.elo.max() and board.seed == '0, 1' and board.batch_size == '512, 1024'
 
 
