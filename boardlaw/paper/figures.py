@@ -121,7 +121,8 @@ def calibrations(matches, level=.9):
         color = boardsize_color(b)
         ax.bar(b, high[b] - low[b], .5, low[b], color=color, alpha=.25)
         ax.plot([b - .25, b + .25], [mid[b]]*2, color=color, lw=2.5, solid_capstyle='butt')
-        style.label(ax, b, high[b], f'{mid[b]:.0f}%', color, dx=0, dy=3, size=9)
+        style.label(ax, b, high[b], f'{mid[b]:.0f}%', color, dx=0, dy=3, size=9,
+                    bbox={'facecolor': style.PAPER, 'edgecolor': 'none', 'pad': .5})
     ax.set(ylim=(min(40, low.min() - 2), max(60, high.max() + 4)))
     ax.grid(False, axis='x')
     style.boardsize_axis(ax.xaxis, best.index)
