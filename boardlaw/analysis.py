@@ -4,6 +4,8 @@
 finished games of a rollout; they show themselves as a player in a notebook (`.notebook()`) and can
 be written as a film (`.mp4`, `.gif`). Cells are named as Hex engines name them, and boards are in
 Black's frame, as drawn.
+
+Explained in the chapters book/training.ipynb and book/data2021.ipynb.
 """
 import hashlib
 import json
@@ -191,7 +193,11 @@ class Recording:
         return Player(self.games, rate)
 
     def svg(self, i=0, **kwargs) -> str:
-        """The last position of game `i`, the winning move marked; see :func:`.drawing.svg`."""
+        """The last position of game `i`, the winning move marked.
+
+        Args:
+            kwargs: as for :func:`boardlaw.hex.drawing.svg`.
+        """
         return drawing.svg(self.games[i].board(), last=self.games[i].last(), **kwargs)
 
     def gif(self, path, rate=2, size=4, dpi=100):
@@ -241,7 +247,12 @@ class Recording:
 
 
 class Player:
-    """Recorded games as HTML that plays by itself; what a notebook shows for `.notebook()`."""
+    """Recorded games as HTML that plays by itself; what a notebook shows for `.notebook()`.
+
+    Args:
+        games: a list of :class:`Game`.
+        rate: moves a second at first, .5 to 10.
+    """
 
     def __init__(self, games, rate=2):
         if not .5 <= rate <= 10:

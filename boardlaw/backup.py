@@ -218,6 +218,11 @@ def sync_up(run: str, bucket: str, *, workers: int = 8, progress: bool = True, a
     `_info.json` goes last and without environment variables, lock and temporary files not at all.
     Nothing in the bucket is deleted, and a file that is newer there is an error.
 
+    Args:
+        run: full name
+        bucket: its name
+        workers, api: as for `download_run`
+
     Raises:
         BackupError: with a subclass and a sentence for each cause
     """
@@ -237,7 +242,7 @@ def sync_up(run: str, bucket: str, *, workers: int = 8, progress: bool = True, a
 
 @_clear_errors()
 def list_runs(bucket: str = BUCKET, *, api=None) -> list[str]:
-    """Names of the runs in a bucket. Needs keys that may list it."""
+    """Names of the runs in a bucket: needs keys that may list it, or an `api` that has them."""
     source = _bucket(bucket, api)
     if source is None:
         raise WrongKey(f'listing bucket {bucket!r} needs keys that can see it: {_KEY_HELP}')

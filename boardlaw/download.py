@@ -3,6 +3,8 @@
 `fetch` writes to `<path>.part`, resumes it by a Range request after any interruption, checks the
 size, the checksum where the server states one and the caller's own test, and only then renames it
 to `path`. So a file at `path` is always complete, and a half file is never taken for a whole one.
+
+Explained in the chapter book/data2021.ipynb.
 """
 import contextlib
 import hashlib
@@ -256,7 +258,7 @@ def _now():
 
 
 def present(path: Path, expected_size: int | None = None) -> bool:
-    """Whether the whole file is there, `expected_size` bytes long if that is given."""
+    """Whether the whole file is at `path`, `expected_size` bytes long if that is given."""
     if not path.is_file() or expected_size not in (None, path.stat().st_size):
         return False
     part = path.with_name(path.name + '.part')

@@ -35,12 +35,17 @@ def classes():
 
 
 def cause(error):
-    """What an exception of this package, or its class, means."""
+    """What an exception (`error`) of this package, or its class, means."""
     return _parts(error)[0]
 
 
 def cure(error):
-    """What to do about an exception of this package, or its class."""
+    """What to do about an exception (`error`) of this package, or its class.
+
+    >>> from boardlaw.hex import BadBoard
+    >>> cure(BadBoard)
+    'use a size from 1 to 19, or write the text as `world.text()` does.'
+    """
     return _parts(error)[1]
 
 
@@ -52,7 +57,7 @@ def _parts(error):
 
 
 def name(error):
-    """Where a class, or an exception's, is found: 'boardlaw.sql.database.BadDatabase'."""
+    """Where an exception (`error`) or its class is found: 'boardlaw.sql.database.BadDatabase'."""
     kind = error if inspect.isclass(error) else type(error)
     return f'{kind.__module__}.{kind.__name__}'
 

@@ -59,6 +59,11 @@ def reward_to_go(rewards, terminal, bootstrap):
 
     Returns:
         `[T, n_envs, n_seats]` float32.
+
+    >>> rewards = torch.tensor([[[0., 0.]], [[1., -1.]], [[0., 0.]]])     # 3 steps of one game
+    >>> terminal = torch.tensor([[False], [True], [False]])
+    >>> reward_to_go(rewards, terminal, bootstrap=torch.tensor([[.5, -.5]]))[:, 0].tolist()
+    [[1.0, -1.0], [1.0, -1.0], [0.5, -0.5]]
     """
     result = torch.empty_like(rewards)
     goes_on = (~terminal).unsqueeze(-1).to(rewards.dtype)

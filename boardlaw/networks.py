@@ -41,7 +41,7 @@ class ReZero(nn.Linear):
 
 
 class Head(nn.Module):
-    """A linear readout, under the name that the published files give it."""
+    """A linear readout of `n_outputs` numbers, under the name that the published files give it."""
 
     def __init__(self, width, n_outputs):
         super().__init__()
@@ -99,7 +99,13 @@ class Network(nn.Module):
 
 
 def count_params(boardsize, width, depth):
-    """P, the weights and biases of a network; the ReZero scalars are not counted, as in 2021."""
+    """P, the weights and biases of a network; the ReZero scalars are not counted, as in 2021.
+
+    P = (2 S² w + w) + d (w² + w) + (w S² + S²) + (w + 1) for width w and depth d.
+
+    >>> count_params(boardsize=3, width=2, depth=4)
+    92
+    """
     inputs, n_actions = 2*boardsize**2, boardsize**2
     body = (inputs*width + width) + depth*(width**2 + width)
     return body + (width*n_actions + n_actions) + (width + 1)
@@ -110,6 +116,9 @@ def flops_per_sample(boardsize, width, depth, n_nodes=64):
 
     One for each multiply-add of the `n_nodes` forward passes of one search: n_nodes * P. The
     backward pass and the tree are not counted.
+
+    >>> flops_per_sample(boardsize=3, width=2, depth=4) == 64*92
+    True
     """
     return n_nodes*count_params(boardsize, width, depth)
 

@@ -3,6 +3,8 @@
 A draw depends on (seed, game, move, simulation, depth) and on nothing else, so results are the
 same whatever the batch size, the chunking, the number of threads, or the point of a resume. The
 mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+
+Explained in the chapter book/search.ipynb.
 """
 import numpy as np
 from numba import njit
@@ -39,6 +41,9 @@ def keys(seed, games, move):
         seed: an int, the run's or the match's seed.
         games: an int n_envs (games 0 to n_envs - 1), or `[n_envs]` ints that name the games.
         move: an int or `[n_envs]` ints, the number of the move within the game or run.
+
+    >>> bool((keys(seed=0, games=3, move=7)[1:] == keys(seed=0, games=[1, 2], move=7)).all())
+    True
     """
     games = np.arange(games) if np.ndim(games) == 0 else np.asarray(games)
     with np.errstate(over='ignore'):

@@ -7,6 +7,8 @@ reads the same on a light page and on a dark one.
     fig, ax = style.subplots()
     ax.plot(hours, elo, color=style.boardsize_color(9))
     style.show(fig, alt='Elo rises for five hours, then stays flat.', source='replica')
+
+Explained in the chapter book/scaling.ipynb.
 """
 import re
 from hashlib import sha1
@@ -72,7 +74,11 @@ def boardsize_name(boardsize) -> str:
 
 
 def contrast(color, ground=PAPER) -> float:
-    """The contrast ratio of two colours by WCAG 2, from 1 to 21."""
+    """The contrast ratio of `color` on a `ground` by WCAG 2, from 1 to 21.
+
+    >>> print(contrast('black', 'white'))
+    21.0
+    """
     light, dark = sorted(map(_luminance, (color, ground)), reverse=True)
     return (light + .05)/(dark + .05)
 
@@ -112,8 +118,8 @@ class Figure(figure.Figure):
 def subplots(height=3.4, width=WIDTH, **kwargs):
     """A new :class:`Figure` of `width` x `height` inches in this style, and its axes.
 
-    Further arguments go to matplotlib's `Figure.subplots`. The figure is not pyplot's: nothing
-    global changes, and it goes when its last reference goes.
+    Further arguments (`kwargs`) go to matplotlib's `Figure.subplots`. The figure is not pyplot's:
+    nothing global changes, and it goes when its last reference goes.
     """
     with matplotlib.rc_context(RC):
         fig = Figure(figsize=(width, height))
@@ -121,7 +127,11 @@ def subplots(height=3.4, width=WIDTH, **kwargs):
 
 
 def describe(fig, alt, source=None):
-    """Attaches to a figure what it shows, for those who cannot see it, and its source."""
+    """Attaches to a figure what it shows (`alt`), for those who cannot see it, and its source.
+
+    Args:
+        alt, source: as for :func:`show`.
+    """
     if not (isinstance(alt, str) and alt.strip()):
         raise ValueError('alt must say in words what the figure shows')
     fig.alt, fig.source = ' '.join(alt.split()), source
@@ -216,7 +226,13 @@ def spread(values, gap):
 
 
 def label(ax, x, y, text, color=INK, dx=5, dy=0, **kwargs):
-    """Writes `text` beside the point (x, y), `dx` and `dy` printer's points away from it."""
+    """Writes `text` beside the point (x, y), `dx` and `dy` printer's points away from it.
+
+    Args:
+        ax: axes to write on.
+        color: of what is named; the text's is that, dark enough to read.
+        kwargs: what else matplotlib's `Axes.annotate` takes.
+    """
     ha = 'left' if dx > 0 else 'right' if dx < 0 else 'center'
     va = 'center' if dy == 0 else 'bottom' if dy > 0 else 'top'
     return ax.annotate(text, (x, y), (dx, dy), textcoords='offset points', annotation_clip=False,
@@ -283,7 +299,12 @@ drawn = matplotlib.rc_context(RC)
 
 
 def title(ax, text, note=None):
-    """Names the vertical axis above it, where no one has to tilt their head; below it a `note`."""
+    """Names the vertical axis of `ax` above it, where no one has to tilt their head.
+
+    Args:
+        text: its name.
+        note: what stands below that, smaller.
+    """
     ax.set_title(text, color=INK, pad=22 if note else None)
     if note:
         ax.annotate(note, (0, 1), (0, 8), xycoords='axes fraction', textcoords='offset points',
@@ -302,7 +323,7 @@ def log_axis(axis, every=1, subs=(1,), percent=False):
 
 
 def boardsize_axis(axis, boardsizes):
-    """Ticks '3×3', '4×4', .. at the board sizes."""
+    """Ticks '3×3', '4×4', .. on an `axis` at the `boardsizes`."""
     axis.set_major_locator(ticker.FixedLocator(sorted(boardsizes)))
     axis.set_major_formatter(ticker.FuncFormatter(lambda s, _: boardsize_name(round(s))))
 

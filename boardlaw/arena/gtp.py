@@ -48,13 +48,21 @@ class EngineError(RuntimeError):
 
 
 def vertex(cell):
-    """A cell's name: (0, 2) is 'c1'."""
+    """A cell's name.
+
+    >>> vertex((0, 2))
+    'c1'
+    """
     row, column = cell
     return f'{chr(ord("a") + column)}{row + 1}'
 
 
 def parse(text, boardsize):
-    """The (row, column) that a name stands for; ValueError if there is no such cell."""
+    """The (row, column) that a name, ``text``, stands for; ValueError if there is no such cell.
+
+    >>> parse('c1', boardsize=9)
+    (0, 2)
+    """
     found = re.fullmatch('([a-z])([1-9][0-9]?)', text.lower())
     if not found:
         raise ValueError(f'{text!r} names no cell: a letter and a number do, as in a1')
@@ -71,7 +79,11 @@ def to_cell(action, seat, boardsize):
 
 
 def to_action(cell, seat, boardsize):
-    """The action of ``seat`` for a (row, column): the inverse of :func:`to_cell`."""
+    """The action of ``seat`` for a cell, (row, column): the inverse of :func:`to_cell`.
+
+    >>> to_action((0, 2), seat=0, boardsize=9), to_action((0, 2), seat=1, boardsize=9)
+    (2, 18)
+    """
     row, column = cell if seat == 0 else cell[::-1]
     return row*boardsize + column
 

@@ -223,7 +223,12 @@ def _solver(boardsize):
 
 
 def main(name, boardsize=None, seed=0, **options):
-    """Serves on this process's input and output; whatever else is printed goes to the errors."""
+    """Serves on this process's input and output; whatever else is printed goes to the errors.
+
+    Args:
+        name, options: as for :func:`player`.
+        boardsize, seed: as for :class:`Server`; by default the player's own board.
+    """
     out, sys.stdout = sys.stdout, sys.stderr
     try:
         make, shown, default = player(name, **options)

@@ -29,7 +29,12 @@ class Result:
 
 
 class RandomAgent:
-    """Plays uniformly among the free cells."""
+    """Plays uniformly among the free cells.
+
+    An agent, called as ``agent(world, seed=0, move=0, games=None)``: with the numbers of the games
+    (by default 0 to n_envs - 1) and of the move the seed fixes every choice. Gives
+    :class:`RandomDecisions`.
+    """
 
     def __call__(self, world, seed=0, move=0, games=None):
         keys = rng.keys(seed, world.n_envs if games is None else games, move)
@@ -94,6 +99,10 @@ def match(first, second, n_games, boardsize, seed=0, device='cpu'):
 
 
 def winrate(first, second, n_games, boardsize, seed=0, device='cpu'):
-    """The share of games that ``first`` wins, half with each colour."""
+    """The share of games that ``first`` wins against ``second``, half with each colour.
+
+    >>> winrate(RandomAgent(), RandomAgent(), n_games=1000, boardsize=3)
+    0.523
+    """
     a, b = match(first, second, n_games, boardsize, seed, device)
     return (a.black_wins + b.white_wins)/(a.games + b.games)

@@ -141,6 +141,7 @@ class MoHexAgent(EngineAgent):
             perform_pre_search, reuse_subtree, use_parallel_solver and others, which the command
             lists. True and False are sent as 1 and 0.
         timeout: seconds for an answer; by default a minute beyond three times ``max_time``.
+        n_engines, cwd: as for :class:`EngineAgent`.
     """
 
     def __init__(self, command=('mohex', '--use-logfile=0'), max_time=None, max_games=None,

@@ -18,19 +18,23 @@ def agents(boardsize, description):
 
 
 def reference(found):
-    """Id of the exact player among these agents; None if it is not there."""
+    """Id of the exact player in `found`, from :func:`agents`; None if it is not there."""
     exact = found.index[found.description == PERFECT]
     return int(exact[0]) if len(exact) else None
 
 
 def trials(found):
-    """The games between these agents."""
+    """The games between the agents `found` by :func:`agents`, as rows of the table trials."""
     played = sql.trial_query(int(found.boardsize.iloc[0]))
     return played[played.black_agent.isin(found.index) & played.white_agent.isin(found.index)]
 
 
 def ratings(found, played=None):
     """Elo and its 95 % interval of these agents, the exact player or else the best at 0.
+
+    Args:
+        found: from :func:`agents`.
+        played: from :func:`trials`, by default all that the database has.
 
     Returns:
         A DataFrame indexed by agent: elo, std, lower, upper. An agent that no chain of games links

@@ -73,6 +73,11 @@ def solve(ws, gs=None, islands: str = 'error') -> pd.Series:
         Ratings of two islands cannot be compared; an agent without any game is nan
     :return: 'elo', `[n_agents]` in nats (times `to_elo` for Elo), 0 the best agent, others below
     :raises Disconnected: no chain of games connects some agents
+
+    >>> trials = pd.DataFrame({'black_agent': ['a', 'b'], 'white_agent': ['b', 'a'],
+    ...                        'black_wins': [600, 200], 'white_wins': [200, 600]})
+    >>> (solve(*symmetrize(trials)) * to_elo).round().astype(int).to_dict()   # 3 to 1
+    {'a': 0, 'b': -191}
     """
     games = read(ws, gs)
     elo = np.full(len(games.agents), np.nan)
@@ -142,7 +147,10 @@ def intervals(ws, gs=None, level: float = .95, islands: str = 'error',
 
 
 def find_islands(ws, gs=None) -> pd.Series:
-    """Number of the connected part that each agent is in, `[n_agents]`; 0 is the largest."""
+    """Number of the connected part that each agent is in, `[n_agents]`; 0 is the largest.
+
+    :param ws: wins, and `gs` games, as for `solve`
+    """
     games = read(ws, gs)
     label = newton.Graph(len(games.agents), games.i, games.j).islands()
     sizes = np.bincount(label)
@@ -151,7 +159,11 @@ def find_islands(ws, gs=None) -> pd.Series:
 
 
 def winrate(difference):
-    """Probability of a win for the agent that is `difference` nats stronger (Elo: / `to_elo`)."""
+    """Probability of a win for the agent that is `difference` nats stronger (Elo: / `to_elo`).
+
+    >>> print(round(winrate(400/to_elo), 4))    # ten to one
+    0.9091
+    """
     return expit(difference)
 
 
@@ -161,6 +173,9 @@ def toy_model(compute_ratio):
     Each player draws as many uniform numbers as it has compute, and the highest of all wins. Every
     number is equally likely to be that one, so the rate is r/(1 + r), 2/3 for twice the compute:
     the Bradley-Terry model with strength log(compute).
+
+    >>> round(toy_model(2), 4)
+    0.6667
     """
     return compute_ratio / (1 + compute_ratio)
 

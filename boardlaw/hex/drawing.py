@@ -7,6 +7,8 @@ that a1 is the cell (row 0, column 0); this is how Hex engines name cells.
 A picture brings its own ground, and its outlines stand out from white and from near-black, so it
 reads on light and dark pages alike. The players differ in lightness and in hue, which eyes of every
 kind can tell apart.
+
+Explained in the chapter book/hex.ipynb.
 """
 from functools import cache
 from html import escape
@@ -128,7 +130,11 @@ def gallery(world, limit=8) -> str:
 
 
 def describe(world_or_board, i=0, last=None) -> str:
-    """The position in words: the alternative text of its picture."""
+    """The position in words: the alternative text of its picture.
+
+    Args:
+        world_or_board, i, last: as for :func:`svg`.
+    """
     return ' '.join(_describe(*_position(world_or_board, i), last))
 
 
@@ -157,7 +163,14 @@ def board_cell(action, seat, boardsize):
 
 
 def cell_name(row, column):
-    """The engines' name of a cell in Black's frame: (0, 0) is a1, (2, 1) is b3."""
+    """The engines' name of a cell in Black's frame.
+
+    Args:
+        row, column: counted from 0 at the top left.
+
+    >>> cell_name(2, 1)
+    'b3'
+    """
     return f'{"abcdefghijklmnopqrstuvwxyz"[column]}{row + 1}'
 
 

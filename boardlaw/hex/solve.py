@@ -126,8 +126,16 @@ def _device(world):
 def openings(boardsize, max_nodes=None, seconds=None, solver=None):
     """The winner after each first move of Black: `[S, S]` ints, 0 Black, 1 White, -1 not known.
 
-    The 6x6 table is read from the package's data unless a solver is given. The limits are for each
-    opening; boards above 6x6 need one.
+    The 6x6 table is read from the package's data unless a solver is given.
+
+    Args:
+        max_nodes, seconds: limits for each opening; boards above 6x6 need one.
+        solver: as for :func:`values`.
+
+    >>> openings(3)
+    array([[1, 1, 0],
+           [0, 0, 0],
+           [0, 1, 1]])
     """
     if solver is None and (stored := _stored(boardsize)):
         winning = stored[0, 0, 0][1]

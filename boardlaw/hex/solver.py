@@ -24,7 +24,12 @@ class TooLarge(ValueError):
 
 
 class Budget:
-    """What a position may cost: nodes of the search and seconds of wall time.
+    """What a position may cost.
+
+    Args:
+        boardsize: S; above 6 one of the limits is needed.
+        max_nodes: most positions that the search may visit.
+        seconds: most wall time.
 
     Raises:
         TooLarge: there is no limit, and the board is above 6x6.

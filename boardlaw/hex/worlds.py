@@ -168,6 +168,14 @@ class Hex:
         Raises:
             BadAction: the shape or dtype is wrong, or a cell is taken or off the board, or a game
                 was over before and ``reset`` is on. The message names the environment and the cell.
+
+        >>> world = Hex.parse('''
+        ...     b w .
+        ...      b . w
+        ...       . . .''')
+        >>> _, transition = world.step(torch.tensor([6]), reset=False)
+        >>> transition.rewards.tolist(), transition.terminal.tolist()
+        ([[1.0, -1.0]], [True])
         """
         actions = self._check(actions)
         if reset:
@@ -276,6 +284,13 @@ class Hex:
 
         Raises:
             BadBoard: the text is no board, or whose turn it is does not follow from it.
+
+        >>> world = Hex.parse('''
+        ...     b w .
+        ...      b . .
+        ...       . w .''')
+        >>> world.seats.tolist(), int(world.valid.sum())
+        ([0], 5)
         """
         if seat not in (None, 0, 1):
             raise BadBoard(f'seat must be 0 (Black) or 1 (White), got {seat!r}')

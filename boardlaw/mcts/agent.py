@@ -33,6 +33,10 @@ class MCTSAgent:
 
     Actions are sampled from the root's policy: the paper's evaluations do so too, and two agents
     that always took the best action would play one and the same game again and again.
+
+    Args:
+        network, n_nodes, c_puct, rule, noise_eps, dirichlet_alpha, unvisited: as for that search.
+        argmax: whether to take the likeliest action instead.
     """
 
     def __init__(self, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=0.,

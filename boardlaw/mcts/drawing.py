@@ -157,7 +157,7 @@ def _walk(node):
 
 
 def color(q):
-    """'#rrggbb' of a mean return from -1, purple, over 0, grey, to 1, green."""
+    """'#rrggbb' of a mean return `q` from -1, purple, over 0, grey, to 1, green."""
     return colors.to_hex(_RAMP((1 + q)/2))
 
 

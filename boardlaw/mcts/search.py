@@ -105,6 +105,10 @@ def search(world, network, n_nodes=64, c_puct=None, rule='corrected', noise_eps=
     Raises:
         BadSearch: a setting is out of range, a game is over already, or the network gave nan or
             infinity for a game (named).
+
+    >>> found = search(Hex.initial(2, boardsize=3), Network(3, width=4, depth=1), n_nodes=8)
+    >>> found.policy.shape, found.visits.sum(-1).tolist()
+    (torch.Size([2, 9]), [7, 7])
     """
     n_actions = world.valid.shape[1]
     c_puct = C_PUCT.get(rule) if c_puct is None else c_puct

@@ -48,7 +48,7 @@ class Tree(NamedTuple):
 
 
 def allocate(n_games, n_nodes, n_actions):
-    """Room for ``n_games`` trees of ``n_nodes`` nodes."""
+    """Room for ``n_games`` trees of ``n_nodes`` nodes with ``n_actions`` actions each."""
     return Tree(np.zeros((n_games, n_nodes), NODE),
                 np.empty((n_games, n_nodes, n_actions), np.float32),
                 np.empty((n_games, n_actions), np.float32),

@@ -1,4 +1,7 @@
-"""Fits to frontiers and best sizes, the numbers that follow from them, and their intervals."""
+"""Fits to frontiers and best sizes, the numbers that follow from them, and their intervals.
+
+Explained in the chapter book/scaling.ipynb.
+"""
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -17,7 +20,7 @@ def winrate(elo):
 
 @dataclass(frozen=True)
 class ChangePoint:
-    """Elo as a plateau of random play, an incline, and perfect play at 0:
+    """Elo as a plateau of random play, an incline, and perfect play at 0 (Jones 2021, table III):
 
         plateau = plateau_boardsize · boardsize + plateau_const
         incline = incline_flops · log10(train_flops) + incline_boardsize · boardsize + incline_const
@@ -91,6 +94,14 @@ def fit_frontier(frontiers) -> ChangePoint:
 
     Args:
         frontiers: boardsize, train_flops, elo, from :func:`data.frontier`; two boards at least.
+
+    Returns:
+        A :class:`ChangePoint`.
+
+    >>> from boardlaw.paper import data
+    >>> law = fit_frontier(data.frontier(data.published()))
+    >>> print(round(law.incline_flops, 1))      # Elo for ten times the compute
+    505.6
     """
     b = frontiers.boardsize.to_numpy(float)
     x, y = np.log10(frontiers.train_flops.to_numpy(float)), frontiers.elo.to_numpy(float)
@@ -135,6 +146,9 @@ def _start(b, x, y, on_plateau, on_incline):
 def residual_variance(frontiers) -> pd.DataFrame:
     """How well boards up to `seen` predict each board: mean squared error / mean squared Elo.
 
+    Args:
+        frontiers: as for :func:`fit_frontier`.
+
     Returns:
         boardsize, seen, resid_var, and extrapolated (whether the board is larger than all seen).
     """
@@ -155,11 +169,20 @@ class PowerLaw:
     intercept: float
 
     def predict(self, x):
+        """y at `x`, numbers or arrays."""
         return 10**(self.exponent*np.log10(x) + self.intercept)
 
 
 def fit_power_law(x, y) -> PowerLaw:
-    """Ordinary least squares on both logarithms."""
+    """Ordinary least squares on both logarithms.
+
+    Args:
+        x, y: `[n]` positive numbers.
+
+    >>> law = fit_power_law([1, 10, 100], [2, 20, 200])
+    >>> round(law.exponent, 6), round(law.intercept, 6)
+    (1.0, 0.30103)
+    """
     return PowerLaw(*map(float, np.polyfit(np.log10(np.asarray(x, float)),
                                            np.log10(np.asarray(y, float)), 1)))
 
@@ -181,6 +204,7 @@ class TrainTest:
     const: float
 
     def predict(self, train_flops, elo):
+        """The test compute that `elo` takes after so much training, numbers or arrays."""
         return 10**(self.train*np.log10(train_flops) + self.elo*np.asarray(elo) + self.const)
 
     @property

@@ -25,6 +25,10 @@ def weight(visits, n_actions, rule='corrected', c_puct=None):
     Args:
         visits: N of a node, numbers or arrays.
         n_actions: A, the cells of the board.
+        rule, c_puct: as for :func:`boardlaw.mcts.search`.
+
+    >>> print(weight(64, 81, '2021', 1/16) == weight(64, 81, 'corrected', 1/16 * 64**.5))
+    True
     """
     c_puct = C_PUCT[rule] if c_puct is None else c_puct
     visits = np.asarray(visits, float)
@@ -89,7 +93,7 @@ def contrast(ends, level=.95) -> pd.DataFrame:
 
 
 def verdict(table) -> str:
-    """In words what :func:`contrast` shows."""
+    """In words what the table of :func:`contrast` shows."""
     parts = []
     for boardsize, row in table.iterrows():
         name = f'{boardsize}×{boardsize}'

@@ -9,6 +9,8 @@ the search of this package compute, with the same random numbers; board.js draws
 
 The shipped agents stand in boardlaw/data/agents, one a board size. `python -m boardlaw.play RUN`
 puts the agent of a run there, in place of that board's earlier one.
+
+Explained in the chapter book/index.ipynb.
 """
 import base64
 import json
@@ -163,7 +165,7 @@ class Page:
                 f'<script>(() => {{\n{search}\n{board}}})();</script></div>')
 
     def save(self, path) -> Path:
-        """Writes a page that any browser opens, from a disk as well."""
+        """Writes a page to a `path`, one that any browser opens, from a disk as well."""
         path = Path(path)
         path.write_text(
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Hex</title>\n'

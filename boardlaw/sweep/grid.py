@@ -58,7 +58,11 @@ class Job:
 
 def grid(boardsize):
     """Widths and depths of the paper's networks for a board: 1, 2, 4 .. to the widest, each with
-    1 to 8 layers (to 4 on the two smallest boards)."""
+    1 to 8 layers (to 4 on the two smallest boards).
+
+    >>> len(grid(3)), max(grid(9))
+    (6, (1024, 8))
+    """
     if boardsize not in WIDEST:
         raise BadConfig(f'boardsize {boardsize}: the paper\'s grid has {min(WIDEST)} to '
                         f'{max(WIDEST)}')

@@ -44,10 +44,15 @@ class Local:
             self._context.set_forkserver_preload([__package__])
 
     def map(self, function, items, deadline=math.inf):
-        """Yields (item, result or exception), in the order of arrival.
+        """Yields (item, result or exception) of ``function(item)``, in the order of arrival.
 
         Leaving the generator early, by an exception or `close`, ends the work: each worker is sent
         SIGTERM, upon which a training saves itself.
+
+        Args:
+            function: that can be imported by name.
+            items: what it is called with.
+            deadline: a time as of `time.time`; what is not done by then is left out.
         """
         waiting, running = [(item, 0) for item in items], {}
         waiting.reverse()

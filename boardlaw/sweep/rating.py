@@ -52,6 +52,7 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
     does who samples moves.
 
     Args:
+        pool, deadline: as for :func:`rate`.
         n_games: games of each pair in each order; those that are there count.
     """
     found, played = ratings.agents(boardsize, description), None
@@ -68,6 +69,7 @@ def play(matches, pool, deadline=math.inf, more=False):
 
     Args:
         matches: of (agent, opponent, games in each order).
+        pool, deadline: as for :func:`rate`.
         more: as for :func:`boardlaw.arena.evaluate`.
 
     Returns:
