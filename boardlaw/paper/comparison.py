@@ -163,18 +163,15 @@ def frontiers(ours, theirs):
     fig, ax = style.subplots(height=4)
     for (boardsize, _), run in ours.sort_values('train_flops').groupby(['boardsize', 'run']):
         ax.plot(run.train_flops, run.elo, color=boardsize_color(boardsize), lw=.6, alpha=.35)
-    ends = []
     for boardsize, front in published.groupby('boardsize'):
-        color = boardsize_color(boardsize)
+        color, start = boardsize_color(boardsize), front.iloc[0]
         ax.plot(front.train_flops, front.elo, color=color, lw=2.2, alpha=.3)
-        middle = front.iloc[(front.elo - front.elo.iloc[0]/2).abs().argmin()]
-        ends.append((middle.train_flops, middle.elo, f'{boardsize_name(boardsize)}, 2021', color))
+        style.label(ax, start.train_flops, start.elo, f'{boardsize_name(boardsize)}, 2021', color,
+                    dx=0, dy=-5, size=8, weight='normal')
     for boardsize, front in mine.groupby('boardsize'):
         ax.plot(front.train_flops, front.elo, color=boardsize_color(boardsize), lw=2.6)
     both = pd.concat([ours, theirs])
     figures._compute_axes(ax, mine, both, figures.ELO)
-    for x, y, text, color in ends:
-        style.label(ax, x, y, text, color, dx=4, dy=-3, size=8, weight='normal')
     at = pd.DataFrame({'ours': data.crossings(mine), 'theirs': data.crossings(published)})
     words = '; '.join(f'{boardsize_name(b)}: ours {_reach(x.ours)}, the published '
                       f'{_reach(x.theirs)}' for b, x in at.iterrows())
