@@ -44,7 +44,9 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
 
 
 def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf):
-    """Plays the board's top agent against all others, and the three best against the exact player.
+    """Plays the board's top agent against all others, and the best against the exact player.
+
+    The best are three with 64 nodes, whose ratings make the frontier, and three of all.
 
     These games, too, change the ratings, and so perhaps who is best: it goes on until the best have
     played. Against the exact player they play four times as many: what sets the scale's 0 should be
@@ -60,7 +62,9 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
         todo = [(a, b, n_games) for a, b in best.pairs(boardsize, description)]
         if (exact := ratings.reference(found)) is not None:
             elo = ratings.ratings(found).elo.drop(exact)
-            todo += [(exact, int(i), 4*n_games) for i in elo.nlargest(3).index]
+            strongest = {*elo.nlargest(3).index,
+                         *elo[found.test_nodes == best.NODES].nlargest(3).index}
+            todo += [(exact, int(i), 4*n_games) for i in sorted(strongest)]
         played = play(todo, pool, deadline)
 
 
