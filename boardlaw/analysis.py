@@ -48,10 +48,12 @@ class Rollout:
 
     @property
     def n_steps(self):
+        """Moves in each environment."""
         return len(self.seats)
 
     @property
     def n_envs(self):
+        """How many environments."""
         return self.seats.shape[1]
 
     def games(self):

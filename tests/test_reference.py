@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from functools import cached_property
 from pathlib import Path
 
 import notebooks
@@ -56,6 +57,9 @@ INTERNAL = {
     'boardlaw.gpu_rng': 'compiled, for the kernels',
     'boardlaw.threads': 'a pool of threads, for the kernels',
 }
+
+#: Properties without a docstring: `full` buffers, `n_flops` of a training.
+SELF_EXPLANATORY = ['boardlaw.selfplay.Buffer.full', 'boardlaw.selfplay.Trainer.n_flops']
 
 
 def conventions(page):
@@ -144,7 +148,13 @@ def test_every_public_method_has_a_docstring():
     known = ('__init__', '__call__', 'forward', 'extra_repr', 'state_dict', 'load_state_dict')
     bare = [name for name, (_, _, f) in CALLABLES.items() if not (f.__doc__ or '').strip()
             and not name.endswith(known) and '.do_' not in name]
-    assert not bare
+    for module in PUBLIC:
+        for name, x in public_names(importlib.import_module(module)).items():
+            if inspect.isclass(x):
+                bare += [f'{module}.{name}.{n}' for n, member in vars(x).items()
+                         if isinstance(member, (property, cached_property))
+                         and not n.startswith('_') and not member.__doc__]
+    assert set(bare) == set(SELF_EXPLANATORY)
 
 
 def named(argument, text):
@@ -226,7 +236,9 @@ def test_docstrings_become_restructuredtext():
     assert rst(':func:`solve`, `x`') == ':func:`solve <boardlaw.elos.solve>`, ``x``'
     assert rst('`solve` games', own={'solve'}) == '``solve`` games'
     assert rst('see ``a`` and :func:`nobody`') == 'see ``a`` and :func:`nobody`'
-    assert rst('as\n\n    x = `y`\n\nand `y`') == 'as\n\n::\n\n    x = `y`\n\nand ``y``'
+    assert rst('as\n\n    x = `y`\n\nand `y`') == (
+        'as\n\n.. code-block:: text\n\n    x = `y`\n\nand ``y``')
+    assert rst('as\n\n    x = y') == 'as\n\n.. code-block:: python\n\n    x = y'
     assert rst('Args:\n    x: `y`') == 'Args:\n    x: ``y``'
     assert rst('>>> f("`y`")') == '>>> f("`y`")'
     explained = 'Explained in the chapters book/hex.ipynb and book/elo.ipynb.'

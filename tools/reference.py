@@ -10,11 +10,14 @@ Docstrings are written to be read as text. Before Sphinx reads them as reStructu
 A reference to something of the package that no page documents is set as code; one to something that
 does not exist is left for Sphinx to warn of.
 """
+import ast
 import importlib
 import inspect
+import itertools
 import re
 import sys
-from functools import cached_property, lru_cache, partial
+import textwrap
+from functools import lru_cache, partial
 
 from docutils import nodes
 from notebooks import ROOT
@@ -62,12 +65,16 @@ def _module(name):
         return None
 
 
+def unwrapped(found):
+    """The function of a property, a class or static method; anything else itself."""
+    for name in ('fget', 'func', '__func__'):
+        found = getattr(found, name, found)
+    return found
+
+
 def is_ours(found):
     """Whether an object is a module, class, function or method of the package."""
-    if isinstance(found, property):
-        found = found.fget
-    if isinstance(found, cached_property):
-        found = found.func
+    found = unwrapped(found)
     home = found.__name__ if inspect.ismodule(found) else getattr(found, '__module__', None)
     return (inspect.ismodule(found) or callable(found)) and str(home).split('.')[0] == 'boardlaw'
 
@@ -86,6 +93,16 @@ def own_names(found):
     except (TypeError, ValueError):
         pass
     return names
+
+
+def language(lines, indent):
+    """'python' if the block that begins with these lines, so far indented, is that, else 'text'."""
+    inside = itertools.takewhile(lambda line: not line.strip() or line[:indent].isspace(), lines)
+    try:
+        ast.parse(textwrap.dedent('\n'.join(inside)))
+    except SyntaxError:
+        return 'text'
+    return 'python'
 
 
 def to_rst(lines, module=None, own=(), pages=()):
@@ -136,7 +153,7 @@ def to_rst(lines, module=None, own=(), pages=()):
         parent = len(before) - len(before.lstrip())
         if (verbatim is None and not section and i and not lines[i - 1].strip()
                 and line.strip() and indent >= parent + 4 and before):
-            made += [' ' * parent + '::', '']
+            made += [f'{" " * parent}.. code-block:: {language(lines[i:], indent)}', '']
             verbatim = indent
         if verbatim is None and not line.lstrip().startswith('>>>'):
             line = MARKS.sub(mark, line)
@@ -157,8 +174,9 @@ def process_docstring(app, what, name, found, options, lines):
 def skip_member(app, what, name, member, skip, options):
     # The fields of a named tuple: its docstring has them, these say "Alias for field number 0".
     # What matplotlib or torch gave a class of ours has their docstring.
-    elsewhere = not str(getattr(member, '__module__', None) or 'boardlaw').startswith('boardlaw')
-    return True if type(member).__name__ == '_tuplegetter' or elsewhere else None
+    home = getattr(unwrapped(member), '__module__', None)
+    theirs = inspect.isroutine(unwrapped(member)) and str(home).split('.')[0] != 'boardlaw'
+    return True if type(member).__name__ == '_tuplegetter' or theirs else None
 
 
 def documented(env):
@@ -199,6 +217,10 @@ def explainers(env):
     return found
 
 
+def short_title(env, page):
+    return env.titles[page].astext().removeprefix('Reference: ')
+
+
 def link_back(app, tree, page):
     """Ends a chapter's summary with links to the reference of what it explains."""
     targets = explainers(app.env).get(page)
@@ -211,7 +233,7 @@ def link_back(app, tree, page):
     line += nodes.Text('In the reference, with all arguments: ')
     for i, target in enumerate(targets):
         line += nodes.Text(', ' if i else '')
-        line += nodes.reference('', app.env.titles[target].astext(), internal=True,
+        line += nodes.reference('', short_title(app.env, target), internal=True,
                                 refuri=app.builder.get_relative_uri(page, target))
     line += nodes.Text('.')
     place += line

@@ -257,6 +257,7 @@ class Engine:
 
     @property
     def closed(self):
+        """Whether the engine has ended, or was ended."""
         return self._program.closed
 
     def close(self):

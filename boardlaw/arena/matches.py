@@ -25,6 +25,7 @@ class Result:
 
     @property
     def games(self):
+        """How many were played."""
         return self.black_wins + self.white_wins
 
 

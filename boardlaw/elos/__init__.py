@@ -52,13 +52,16 @@ class Disconnected(ValueError):
 
 
 class Posterior(NamedTuple):
-    """Strengths as a normal distribution, in nats from the reference."""
+    """Strengths as a normal distribution, in nats from the reference.
+
+    Attributes:
+        mean: `[n_agents]`, the reference 0.
+        covariance: `[n_agents, n_agents]`, nats squared, of the differences from the reference
+            (whose row and column are 0); the variance of a - b is
+            `c.loc[a, a] + c.loc[b, b] - 2*c.loc[a, b]`. nan between islands.
+    """
     mean: pd.Series
-    """`[n_agents]`, the reference 0."""
     covariance: pd.DataFrame
-    """`[n_agents, n_agents]`, nats squared, of the differences from the reference (whose row and
-    column are 0); the variance of a - b is `c.loc[a, a] + c.loc[b, b] - 2*c.loc[a, b]`. nan
-    between islands."""
 
 
 def solve(ws, gs=None, islands: str = 'error') -> pd.Series:

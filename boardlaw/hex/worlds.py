@@ -105,14 +105,17 @@ class Hex:
 
     @property
     def n_envs(self):
+        """How many games."""
         return len(self.seats)
 
     @property
     def n_actions(self):
+        """A = S*S, the number of cells."""
         return self.boardsize**2
 
     @property
     def device(self):
+        """The torch.device that holds the games."""
         return self.seats.device
 
     @cached_property
