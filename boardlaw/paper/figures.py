@@ -276,7 +276,7 @@ def test_compute(agents, floors=(-2000, -1500, -1000, -500), literal=False):
         ax.plot(curve.test_flops, curve.elo, 'o-', ms=3.5, color=color)
         for nodes, x, y in zip(curve.test_nodes, curve.test_flops, curve.elo):
             style.label(ax, x, y, f'{nodes}', color, dx=3, dy=-4, size=7, weight='normal')
-        style.label(ax, curve.test_flops.iloc[-1], curve.elo.iloc[-1], name, color, dx=0, dy=5)
+        style.label(ax, curve.test_flops.iloc[0], curve.elo.iloc[0], name, color, dx=0, dy=5)
         words.append(f'{name} from {curve.elo.iloc[0]:.0f} Elo with {curve.test_nodes.iloc[0]} '
                      f'to {curve.elo.iloc[-1]:.0f} with {curve.test_nodes.iloc[-1]} nodes')
     ax.set_xscale('log')
@@ -316,6 +316,7 @@ def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False):
     ax.set_xscale('log')
     ax.set_yscale('log')
     style.log_axis(ax.xaxis)
+    ax.margins(y=.1)
     style.log_axis(ax.yaxis)
     ax.set_xlabel(COMPUTE)
     name = boardsize_name(board.boardsize.iloc[0])
