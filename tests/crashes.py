@@ -34,10 +34,10 @@ CLOCK = ('runtime', 'cputime')            # of a state
 CLOCK_COLUMNS = ('times', 'seconds', 'cpu_seconds')   # of the database
 OPERATIONS = {'open', 'os.rename', 'os.remove', 'os.truncate', 'os.mkdir', 'sqlite3.connect'}
 SESSIONS = 6                              # at most so many kills before a run may end
-PRELOAD = ['boardlaw.sweep', 'torch._dynamo', 'crashes']
+PRELOAD = ['boardlaw.sweep', 'torch._dynamo', 'crashes', 'crowd', 'fuzz']
 NOBODY = 65534
 FAILURES = {'OSError', 'PermissionError', 'DownloadError', 'BackupError', 'BadDatabase'}
-PATIENCE = 120                            # seconds that a session may take: else it hangs
+PATIENCE = 600                            # seconds that a session may take: else it hangs
 
 # A server that has imported everything forks each process, which saves seconds at each start.
 context = multiprocessing.get_context('forkserver')

@@ -3,13 +3,17 @@ import multiprocessing
 import queue
 import time
 
+from crashes import PATIENCE, PRELOAD
+
 from boardlaw import sql
 
 context = multiprocessing.get_context('forkserver')
 
 
-def _guarded(function, url, k, until, results):
+def _guarded(function, url, k, seconds, ready, results):
     try:
+        ready.wait(PATIENCE)
+        until = time.time() + seconds
         with sql.use(url):
             results.put((function.__name__, k, function(url, k, until)))
     except Exception as e:
@@ -50,16 +54,16 @@ def crowd(url, seconds, writers=16, readers=4):
     Returns:
         'rows' that are there, 'lost', 'doubled', 'reads' and 'errors', a list.
     """
-    context.set_forkserver_preload(['boardlaw.sql', 'crowd'])
-    results, until = context.Queue(), time.time() + seconds
-    processes = [context.Process(target=_guarded, args=(f, url, k, until, results))
+    context.set_forkserver_preload(PRELOAD)
+    results, ready = context.Queue(), context.Barrier(writers + readers)
+    processes = [context.Process(target=_guarded, args=(f, url, k, seconds, ready, results))
                  for f, n in ((_write, writers), (_read, readers)) for k in range(n)]
     for p in processes:
         p.start()
     found, errors = [], []
     for _ in processes:
         try:
-            found.append(results.get(timeout=seconds + 120))
+            found.append(results.get(timeout=seconds + 2*PATIENCE))
         except queue.Empty:
             errors.append('a process did not end')
     for p in processes:

@@ -35,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crashes import FIXTURES, RUN, Training, differences
+from crashes import FIXTURES, PRELOAD, RUN, Training, differences
 from fileserver import FileServer
 
 from boardlaw import backup, download, pavlov, sql, training
@@ -502,7 +502,7 @@ def fuzz(name, cases, seed=0, progress=lambda found: None):
     Returns:
         'cases', 'as it was', 'another result', 'refused', and 'failures': {case: what happened}.
     """
-    context.set_forkserver_preload(['boardlaw.training', 'torch._dynamo', 'fuzz'])
+    context.set_forkserver_preload(PRELOAD)
     found, failures, case = Counter(), {}, 0
     ends = ('as it was', 'another result', 'refused')
 
