@@ -42,7 +42,7 @@ def test_runs_snapshots_and_intervals(boardsize):
     assert ((agents.upper - agents.lower)/2).max() <= 25
     assert agents.elo.max() > data.PERFECT, 'the best plays perfectly by the measure of the paper'
     assert (agents.runtime > 0).all()
-    # The paper's cheapest perfect network is past -50 Elo by the paper's measure, from the best agent
+    # The cheapest perfect network of the paper is past -50 Elo by its measure, from the best agent
     # of the board.
     width, depth = sweep.grid.CHEAPEST[boardsize]
     cheapest = agents.query('width == @width and depth == @depth')
