@@ -10,23 +10,23 @@ from boardlaw import sql
 context = multiprocessing.get_context('forkserver')
 
 
-def _guarded(function, url, k, seconds, ready, results):
+def _guarded(function, url, *args):
+    *args, results = args
     try:
-        ready.wait(PATIENCE)
-        until = time.time() + seconds
         with sql.use(url):
-            results.put((function.__name__, k, function(url, k, until)))
+            results.put((function.__name__, args[0], function(url, *args)))
     except Exception as e:
-        results.put(('error', k, f'{type(e).__name__}: {e}'[:1000]))
+        results.put(('error', args[0], f'{type(e).__name__}: {e}'[:1000]))
 
 
-def _write(url, k, until):
+def _write(url, k, seconds, ready):
     """Rows come in pairs that belong together; both hold who wrote them, and the how-manieth."""
     sql.create(url)   # all at once
     run = sql.add_run('a run', 'bee/3', 3, 2, 4, 64, {'seed': 1, 'params': {}})
     a, b = (sql.add_agent(sql.add_snap(run, i, i, i)) for i in range(2))
-    n = 0
-    while time.time() < until or not n:
+    ready.wait(PATIENCE)
+    until, n = time.time() + seconds, 0
+    while time.time() < until:
         rows = [{'black_agent': x, 'white_agent': y, 'black_wins': k, 'white_wins': n, 'moves': 1,
                  'times': .5, 'seed': n} for x, y in ((a, b), (b, a))]
         sql.save_trials(rows)
@@ -34,14 +34,11 @@ def _write(url, k, until):
     return a, b, n
 
 
-def _read(url, k, until):
-    seen = []
-    while time.time() < until or len(seen) < 2:
-        try:
-            seen.append(len(sql.trial_query(3)))
-        except sql.BadDatabase as e:   # before the tables are there
-            if seen or not any(s in str(e) for s in ('there is no database', 'lacks a table')):
-                raise
+def _read(url, k, seconds, ready):
+    ready.wait(PATIENCE)
+    until, seen = time.time() + seconds, []
+    while time.time() < until:
+        seen.append(len(sql.trial_query(3)))
         time.sleep(.01)
     assert seen == sorted(seen), 'rows disappeared'
     assert all(n % 2 == 0 for n in seen), 'half a save was seen'

@@ -700,11 +700,11 @@ def test_postgres(postgres):
 def test_a_crowd_on_sqlite(tmp_path):
     found = crowd(str(tmp_path / 'crowd.sqlite'), 2, writers=8, readers=2)
     assert found['errors'] == [] and found['lost'] == found['doubled'] == 0, found
-    assert found['rows'] >= 16 and found['reads'] >= 4
+    assert found['rows'] >= 16 and found['reads'] >= 2
 
 
 @fork_only
 def test_a_crowd_on_postgres(postgres):
     found = crowd(postgres, 2, writers=8, readers=2)
     assert found['errors'] == [] and found['lost'] == found['doubled'] == 0, found
-    assert found['rows'] >= 16 and found['reads'] >= 4
+    assert found['rows'] >= 16 and found['reads'] >= 2
