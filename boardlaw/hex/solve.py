@@ -6,6 +6,8 @@ many positions of one board size cost little more than a few.
 
 `python -m boardlaw.hex.solve --openings 6` prints who wins after each first move; with `--write` it
 makes the table that the package ships, boardlaw/data/openings6.json.
+
+Explained in the chapter book/calibration.ipynb.
 """
 import argparse
 import json

@@ -4,7 +4,7 @@
     comparison.compute_ratio(ours, theirs)
     comparison.claims(ours, theirs)
 
-Explained in the chapter book/replica.ipynb.
+Explained in the chapters book/replica.ipynb and book/cost.ipynb.
 """
 import json
 

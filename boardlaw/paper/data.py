@@ -13,6 +13,8 @@ Elo here is on the usual scale, where 400 is ten wins to one. `boardlaw.elos` ra
 2021 code does; :func:`rated` joins such ratings to agents and converts them.
 
 Compute counts one FLOP a multiply-add of the search's forward passes; no backward pass, no tree.
+
+Explained in the chapters book/scaling.ipynb and book/testtime.ipynb.
 """
 import json
 from functools import cache

@@ -4,6 +4,8 @@
 
 N are the visits of a node and A its actions. The published rule acts as the corrected one would
 with c_puct times sqrt(N): a constant that was set once explores more the more is searched.
+
+Explained in the chapter book/rules.ipynb.
 """
 import numpy as np
 import pandas as pd
