@@ -247,7 +247,7 @@ def main():
     machine = dict(
         date=datetime.now(timezone.utc).date().isoformat(), cpu=cpu(), cores=threads.n_threads(),
         load_before=load, quick=args.quick, not_installed=missing,
-        bfloat16_from_width=128 if fused.bfloat16_pays(128) else None,
+        bfloat16_from_width=next(filter(fused.bfloat16_pays, (128, 256)), None),
         versions={k: x for w in workers.values() for k, x in w.ask(do='versions').items()})
     print(json.dumps(machine, indent=1), flush=True)
     rows = []

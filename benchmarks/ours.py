@@ -154,29 +154,46 @@ def search(boardsize, width, depth, n_envs, n_nodes=64):
 
 
 @njit(nogil=True)
-def _evaluate_all(bits, seats, n_times, n_cells, net, outs):
-    x, y = np.empty((2, len(net.first_bias)), np.float32)
+def _show_all(bits, seats, net, x):
+    """The first layer."""
+    rows = np.empty(len(net.first), np.int64)
     for e in range(len(seats)):
+        fused._show(bits[e], seats[e], net, rows, x, e)
+
+
+@njit(nogil=True)
+def _evaluate_all(bits, seats, n_times, net, outs):
+    """All layers, a group of positions at a time, as the compiled pass has it."""
+    rows = np.empty(len(net.first), np.int64)
+    x = np.empty((fused.GROUP, len(net.first_bias)), np.float32)
+    y = np.empty_like(x)
+    for first in range(0, len(seats), fused.GROUP):
         for _ in range(n_times):
-            fused._evaluate(bits[e], seats[e], n_cells, net, x, y, outs[e])
+            for i in range(fused.GROUP):
+                e = min(first + i, len(seats) - 1)
+                fused._show(bits[e], seats[e], net, rows, x, i)
+            fused._evaluate(net, x, y, outs)
 
 
 def evaluations(boardsize, width, depth, n_envs, n_nodes=64):
     """The network's part of a search alone: as many evaluations, in the same chunks."""
-    net, world = fused.weights(network(boardsize, width, depth)), midgame(n_envs, boardsize)
-    bits, seats, inline = world._bits, world._seats, width <= fused.INLINE_WIDTH
+    net = fused.padded(fused.weights(network(boardsize, width, depth)))
+    world = midgame(n_envs, boardsize)
+    bits, seats, inline = world._bits, world._seats, fused.is_inline(width)
 
     @torch.no_grad()
     def part(start, stop):
         if inline:
-            outs = np.empty((stop - start, boardsize**2 + 1), np.float32)
-            _evaluate_all(bits[start:stop], seats[start:stop], n_nodes, boardsize**2, net, outs)
+            outs = np.empty((fused.GROUP, len(net.heads_bias)), np.float32)
+            _evaluate_all(bits[start:stop], seats[start:stop], n_nodes, net, outs)
             return
         chunk = min(fused.BATCHED_CHUNK, stop - start)
         batched = fused.Batched(net, chunk)
         for first in range(start, stop, chunk):
+            games = slice(first, min(first + chunk, stop))
             for _ in range(n_nodes):
-                batched(min(chunk, stop - first))
+                _show_all(bits[games], seats[games], net, batched.x.numpy())
+                batched(games.stop - first)
 
     def run():
         threads.split(part, n_envs, 8 if inline else 32)
@@ -293,36 +310,23 @@ def reading(n_pairs):
 # Where the time of a search goes
 
 @njit(nogil=True)
-def _replay_rules(tree, states, boardsize, neighbours, obs, look):
+def _replay_rules(tree, states, boardsize, neighbours):
     """Makes every node's position again from its parent's."""
     stack = np.empty(boardsize**2, np.int64)
     game = np.empty_like(states[0, 0])
-    for g in range(len(obs)):
+    for g in range(len(states)):
         for i in range(1, tree.size[g]):
             node = tree.nodes[g, i]
             fused._copy(states[g, np.int64(node.parent)], game)
             rules.place(game, np.int64(1 - node.seat), np.int64(node.action), boardsize,
                         neighbours, stack)
-            if look:
-                rules.write_obs(game, np.int64(node.seat), obs[g])
-
-
-@njit(nogil=True)
-def _replay_network(tree, states, n_cells, net, outs):
-    """Evaluates every position that is not over again."""
-    x, y = np.empty((2, len(net.first_bias)), np.float32)
-    for g in range(len(outs)):
-        for i in range(tree.size[g]):
-            if not tree.nodes[g, i].terminal:
-                fused._evaluate(states[g, i], np.int64(tree.nodes[g, i].seat), n_cells, net, x, y,
-                                outs[g])
 
 
 @njit(nogil=True)
 def _replay_expand(tree, states, outs, root, keys):
     """Turns outputs into priors again. The trees are not used afterwards."""
     noise = np.empty(root.shape[1], np.float64)
-    for g in range(len(outs)):
+    for g in range(len(root)):
         for i in range(tree.size[g]):
             if not tree.nodes[g, i].terminal:
                 fused._expand(tree.nodes[g], tree.prior[g], root[g], i, states[g], outs[g],
@@ -346,25 +350,30 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
     """
     torch.set_num_threads(1)
     module, world = network(boardsize, width, depth), midgame(n_envs, boardsize)
-    net, table = fused.weights(module), neighbours(boardsize)
-    inline = width <= fused.INLINE_WIDTH
+    net, table = fused.padded(fused.weights(module)), neighbours(boardsize)
+    inline = fused.is_inline(width)
     chunk = fused.INLINE_CHUNK if inline else fused.BATCHED_CHUNK
     settings = _settings(n_nodes, 1/4, 'corrected', 0., None, 'parent', boardsize**2)
     tree = allocate(chunk, n_nodes, boardsize**2)
     states = np.empty((chunk, n_nodes, *world._bits.shape[1:]), np.uint64)
     batched = None if inline else fused.Batched(net, chunk)
-    obs = np.empty((chunk, boardsize**2), np.uint64)
-    outs = np.zeros((chunk, boardsize**2 + 1), np.float32)
+    outs = np.zeros((chunk, len(net.heads_bias)), np.float32)
     roots = np.empty((chunk, boardsize**2), np.float32)
     keys = rng.keys(0, n_envs, 1)
-    seconds = dict.fromkeys(('whole', 'network', 'rules', 'priors', 'backup'), 0.)
+    arguments, seconds = (), dict.fromkeys(('whole', 'network', 'rules', 'priors', 'backup'), 0.)
 
     def timed(part, function, *arguments):
         began = perf_counter()
         function(*arguments)
         seconds[part] += perf_counter() - began
 
+    def evaluations():
+        for _ in range(n_nodes):
+            _show_all(*arguments[2:4], net, batched.x.numpy())
+            batched(chunk)
+
     def run():
+        nonlocal arguments
         seconds.update(dict.fromkeys(seconds, 0.))
         solved = 0
         for first in range(0, n_envs, chunk):
@@ -372,14 +381,14 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
             arguments = tree, states, world._bits[games], world._seats[games], keys[games], n_nodes
             if inline:
                 timed('whole', fused._search_inline, *arguments, *settings, net, boardsize, table)
-                timed('network', _replay_network, tree, states, boardsize**2, net, outs)
+                timed('network', _evaluate_all, *arguments[2:4], n_nodes, net, outs[:fused.GROUP])
             else:
                 timed('whole', fused._search_batched, *arguments, settings, batched, boardsize)
-                timed('network', lambda: [batched(chunk) for _ in range(n_nodes)])
-                outs[:] = batched.out.numpy()
+                timed('network', evaluations)
+                outs[:chunk] = batched.out.numpy()
             inner = (np.arange(n_nodes) < tree.size[:, None]) & ~tree.nodes['terminal']
             solved += int((tree.nodes['n'] - 1)[inner].sum())
-            timed('rules', _replay_rules, tree, states, boardsize, table, obs, not inline)
+            timed('rules', _replay_rules, tree, states, boardsize, table)
             timed('priors', _replay_expand, tree, states, outs, roots, keys[games])
             timed('backup', _replay_backup, tree, chunk)
         parts = dict(seconds)

@@ -1,10 +1,19 @@
-"""Machine instructions on bits that Numba does not name."""
+"""What compiled functions need of the machine and Numba does not name."""
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 _ONE = np.uint64(1)
+
+
+def njit_uncounted(**options):
+    """Numba's njit for functions that make no arrays: they do not count references to any.
+
+    Counting is an atomic operation for every row that is looked at, a quarter of a search's time.
+    What a function is given must live on its caller's side until it returns.
+    """
+    return njit(_nrt=False, **options)
 
 
 @intrinsic

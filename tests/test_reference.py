@@ -53,6 +53,7 @@ INTERNAL = {
     'boardlaw.sql.tables': 'boardlaw.sql has its names; the chapter on the schema its tables',
     'boardlaw.sql.writers': 'boardlaw.sql has its names',
     'boardlaw.bits': 'machine instructions, for the kernels',
+    'boardlaw.lanes': 'vectors of float32, for the kernels',
     'boardlaw.gpu': 'a switch, for the kernels',
     'boardlaw.gpu_rng': 'compiled, for the kernels',
     'boardlaw.threads': 'a pool of threads, for the kernels',

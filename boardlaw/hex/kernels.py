@@ -8,7 +8,7 @@ keeping the joined sets makes a win the moment when one stone belongs to both.
 import numpy as np
 from numba import njit
 
-from ..bits import nth_bit, popcount, trailing_zeros
+from ..bits import njit_uncounted, nth_bit, popcount, trailing_zeros
 from ..rng import draw
 
 OWN, OTHER, TOP, BOTTOM = 0, 1, 2, 3   # own stones, the opponent's, own joined to row 0, to row S-1
@@ -50,7 +50,7 @@ def has(words, a):
     return (words[_word(a)] & _bit(a)) != 0
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def _join(bits, seat, joined, a, on_edge, neighbours, stack):
     """Adds stone ``a``, and what hangs on it, to the set ``joined`` if it touches it."""
     touched = np.uint64(on_edge)
@@ -81,7 +81,7 @@ def transposed(a, boardsize):
     return np.int64(a % boardsize*boardsize + a//boardsize)
 
 
-@njit(nogil=True, error_model='numpy', forceinline=True)
+@njit_uncounted(nogil=True, error_model='numpy', forceinline=True)
 def place(bits, seat, a, boardsize, neighbours, stack):
     """Puts a stone of ``seat`` on cell ``a`` of its own frame; returns whether that wins.
 

@@ -1,9 +1,10 @@
 """The search over Hex on a CPU: trees, rules and network in one compiled pass.
 
 The games are cut into chunks whose trees stay in the cache, and each chunk is searched to its end
-by one thread. A small network is evaluated inside the compiled pass, one leaf at a time, its
-weights in the first-level cache. A large one is a matrix product over the chunk's leaves, which
-torch does best; the pass then expands, backs up and descends each game between two products.
+by one thread. A small network is evaluated inside the compiled pass, a few leaves at a time, its
+weights in the nearer caches. A large one is matrix products over the chunk's leaves, which torch
+does best, all but the first layer: on a board most inputs are 0, so a sum over the stones is the
+shorter way. Between two evaluations the pass expands, backs up and descends each game.
 """
 import math
 import os
@@ -14,16 +15,22 @@ import torch
 from numba import njit
 
 from .. import threads
+from ..bits import njit_uncounted
 from ..hex import kernels as rules
 from ..hex.worlds import neighbours
+from ..lanes import LANES, add, add_scaled, keep, load, relu, splat, store, whole
 from . import kernels
 from .tree import allocate
 
-#: Networks at most this wide are evaluated inside the compiled pass.
+#: Networks at most this wide may be evaluated inside the compiled pass (:func:`is_inline`).
 INLINE_WIDTH = 32
 
 #: Games searched together: what fits the cache, and enough rows for an efficient product.
-INLINE_CHUNK, BATCHED_CHUNK = 16, 256
+INLINE_CHUNK, BATCHED_CHUNK = 64, 256
+
+#: Games that the compiled pass searches side by side: where one's sum waits for its last addition,
+#: the others' go on (:func:`_product` has room for as many).
+GROUP = 4
 
 
 class Weights(NamedTuple):
@@ -56,44 +63,106 @@ def weights(network):
         return Weights(*[np.ascontiguousarray(t.cpu().float().numpy()) for t in tensors])
 
 
-@njit(fastmath=kernels.FAST, forceinline=True)
-def _accumulate(x, w, y):
-    """``y += x @ w`` where many x are 0, four rows of w at a time."""
-    n, m = w.shape
-    for i in range(0, n - 3, 4):
-        a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
-        for j in range(m):
-            y[j] += a*w[i, j] + b*w[i + 1, j] + c*w[i + 2, j] + d*w[i + 3, j]
-    for i in range(n - n % 4, n):
-        for j in range(m):
-            y[j] += x[i]*w[i, j]
+def padded(net):
+    """The same :class:`Weights` with columns of zeros up to whole vectors of :mod:`boardlaw.lanes`.
+
+    The rows stay, so that ``len(heads)`` is still the width.
+    """
+    return Weights(*[np.pad(w, [(0, 0)]*(w.ndim - 1) + [(0, whole(w.shape[-1]) - w.shape[-1])])
+                     for w in net])
 
 
-@njit(fastmath=kernels.FAST, forceinline=True)
-def _evaluate(bits, seat, n_cells, net, x, y, out):
-    """The network at one position: ``out`` `[S*S + 1]`, logits and then the mover's value."""
-    width = len(x)
-    for j in range(width):
-        x[j] = net.first_bias[j]
-    for i in range(bits.shape[2]):
+@njit_uncounted(forceinline=True)
+def _show(bits, seat, net, rows, x, i):
+    """The first layer of one position, row ``i`` of ``x``: a row of weights for each stone."""
+    n, width = 0, x.shape[1]
+    for word in range(bits.shape[2]):
         for colour in range(2):
-            stones = bits[seat, colour, i]
+            stones = bits[seat, colour, word]
             while stones != 0:
-                cell = i*64 + np.int64(rules.trailing_zeros(stones))
-                for j in range(width):
-                    x[j] += net.first[2*cell + colour, j]
+                cell = word*64 + np.int64(rules.trailing_zeros(stones))
+                rows[n] = (2*cell + colour)*width
+                n += 1
                 stones &= stones - rules.ONE
+    fours = width - width % (4*LANES)
+    for j in range(0, fours, 4*LANES):   # four neighbours at once, for memory comes in such pieces
+        a, b = load(net.first_bias, j), load(net.first_bias, j + LANES)
+        c, d = load(net.first_bias, j + 2*LANES), load(net.first_bias, j + 3*LANES)
+        for k in range(n):
+            p = rows[k] + j
+            a = add(a, load(net.first, p))
+            b = add(b, load(net.first, p + LANES))
+            c = add(c, load(net.first, p + 2*LANES))
+            d = add(d, load(net.first, p + 3*LANES))
+        p = i*width + j
+        store(x, p, a)
+        store(x, p + LANES, b)
+        store(x, p + 2*LANES, c)
+        store(x, p + 3*LANES, d)
+    for j in range(fours, width, LANES):
+        total = load(net.first_bias, j)
+        for k in range(n):
+            total = add(total, load(net.first, rows[k] + j))
+        store(x, i*width + j, total)
+
+
+@njit_uncounted(forceinline=True)
+def _show_leaf(tree, states, g, net, rows, x, i):
+    leaf = tree.leaf[g]
+    _show(states[g, leaf], np.int64(tree.nodes[g, leaf].seat), net, rows, x, i)
+
+
+@njit_uncounted(forceinline=True)
+def _product(a, n, w, first, x, j):
+    """``x += a @ w`` for four rows and the columns from ``j``.
+
+    Args:
+        a: `[4, >= n]`.
+        w: `[.., n, columns]`, of which the matrix in question begins at element ``first``.
+        x: `[4, columns]`.
+    """
+    columns = x.shape[1]
+    p, q, r, s = j, columns + j, 2*columns + j, 3*columns + j
+    t, u, v, z = load(x, p), load(x, q), load(x, r), load(x, s)
+    for k in range(n):
+        row = load(w, first + k*columns + j)
+        t = add_scaled(t, a[0, k], row)
+        u = add_scaled(u, a[1, k], row)
+        v = add_scaled(v, a[2, k], row)
+        z = add_scaled(z, a[3, k], row)
+    store(x, p, t)
+    store(x, q, u)
+    store(x, r, v)
+    store(x, s, z)
+
+
+@njit_uncounted(forceinline=True)
+def _evaluate(net, x, y, out):
+    """The layers after the first for :data:`GROUP` positions.
+
+    Args:
+        x: `[GROUP, columns]`, what :func:`_show` made; changed.
+        y: `[GROUP, columns]`, scratch.
+        out: `[GROUP, S*S + 1 and more]` becomes the logits and then the mover's value.
+    """
+    n, columns = len(net.heads), x.shape[1]
     for layer in range(net.body.shape[0]):
-        for j in range(width):
-            y[j] = max(x[j], np.float32(0))
-            x[j] += net.body_bias[layer, j]
-        _accumulate(y, net.body[layer], x)
-    for j in range(n_cells + 1):
-        out[j] = net.heads_bias[j]
-    _accumulate(x, net.heads, out)
+        for j in range(0, columns, LANES):
+            bias = load(net.body_bias, layer*columns + j)
+            for i in range(j, GROUP*columns, columns):
+                value = load(x, i)
+                store(y, i, relu(value))
+                store(x, i, add(value, bias))
+        for j in range(0, columns, LANES):
+            _product(y, n, net.body, layer*n*columns, x, j)
+    for j in range(0, out.shape[1], LANES):
+        bias = load(net.heads_bias, j)
+        for i in range(GROUP):
+            store(out, i*out.shape[1] + j, bias)
+        _product(x, n, net.heads, 0, out, j)
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def _copy(source, target):
     for i in range(source.shape[0]):
         for j in range(source.shape[1]):
@@ -101,19 +170,25 @@ def _copy(source, target):
                 target[i, j, k] = source[i, j, k]
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def _expand(nodes, prior, root, leaf, states, out, key, eps, alpha, noise):
-    """Gives the leaf its priors and value; False if the network's output is bad."""
+    """Gives the leaf its priors and value; False if the network's output, overwritten, is bad."""
     n_cells, seat = prior.shape[1], np.int64(nodes[leaf].seat)
-    for i in range(states.shape[3]):
-        stones = states[leaf, seat, rules.OWN, i] | states[leaf, seat, rules.OTHER, i]
-        for j in range(min(64, n_cells - i*64)):
-            prior[leaf, i*64 + j] = np.float32((~stones >> np.uint64(j)) & rules.ONE)
     v = np.float32((1 - 2*seat)*math.tanh(out[n_cells]))
+    nowhere = splat(kernels.LOWEST)
+    for i in range(states.shape[3]):
+        free = ~(states[leaf, seat, rules.OWN, i] | states[leaf, seat, rules.OTHER, i])
+        if n_cells - i*64 < 64:
+            free &= (rules.ONE << np.uint64(n_cells - i*64)) - rules.ONE
+        for j in range(i*64, min((i + 1)*64, len(out)), LANES):
+            store(out, j, keep(free, load(out, j), nowhere))
+            free >>= np.uint64(LANES)
+    for j in range(states.shape[3]*64, len(out), LANES):
+        store(out, j, nowhere)
     return kernels.expand(nodes, prior, root, leaf, out, v, key, eps, alpha, noise)
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def _grow(nodes, prior, size, states, key, simulation, c_puct, rule, unvisited, boardsize,
           neighbours, ids, terms, stack):
     """One descent and, unless it ends at a finished game, one new node; returns the leaf."""
@@ -129,104 +204,155 @@ def _grow(nodes, prior, size, states, key, simulation, c_puct, rule, unvisited, 
     return np.int64(size)
 
 
-@njit(nogil=True, cache=True)
-def _search_inline(tree, states, bits, seats, keys, n_nodes, c_puct, rule, unvisited, eps, alpha,
-                   net, boardsize, neighbours):
-    """Searches a chunk of games, one after the other; returns the first bad game or -1."""
-    n_cells = boardsize**2
-    ids, terms = kernels.scratch(n_nodes)
-    stack, noise = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
-    width = len(net.first_bias)
-    x, y = np.empty(width, np.float32), np.empty(width, np.float32)
-    out = np.empty(n_cells + 1, np.float32)
-    for g in range(len(seats)):
-        nodes, prior, root, game = tree.nodes[g], tree.prior[g], tree.root[g], states[g]
-        kernels.start(nodes, seats[g])
-        _copy(bits[g], game[0])
-        leaf, size = np.int64(0), 1
-        for simulation in range(1, n_nodes + 1):
-            if not nodes[leaf].terminal:
-                _evaluate(game[leaf], nodes[leaf].seat, n_cells, net, x, y, out)
-                if not _expand(nodes, prior, root, leaf, game, out, keys[g], eps, alpha, noise):
-                    return g
-            kernels.back_up(nodes, leaf)
-            if simulation < n_nodes:
-                leaf = _grow(nodes, prior, size, game, keys[g], simulation, c_puct, rule,
-                             unvisited, boardsize, neighbours, ids, terms, stack)
-                size += leaf == size
-        tree.size[g] = size
-    return -1
-
-
-@njit(nogil=True, cache=True)
-def _begin(tree, states, bits, seats, obs):
+@njit_uncounted(forceinline=True)
+def _begin(tree, states, bits, seats):
     for g in range(len(seats)):
         kernels.start(tree.nodes[g], seats[g])
         tree.size[g], tree.leaf[g] = 1, 0
         _copy(bits[g], states[g, 0])
-        rules.write_obs(bits[g], seats[g], obs[g])
+
+
+@njit_uncounted(forceinline=True)
+def _advance(tree, states, g, keys, simulation, n_nodes, c_puct, rule, unvisited, eps, alpha,
+             boardsize, neighbours, out, i, ids, terms, stack, noise):
+    """Between two evaluations: expands and backs up game ``g``, then descends to its next leaf.
+
+    Returns:
+        False if the network's output, row ``i`` of ``out``, is bad.
+    """
+    nodes, prior, game, key = tree.nodes[g], tree.prior[g], states[g], keys[g]
+    leaf, size = tree.leaf[g], tree.size[g]
+    if not nodes[leaf].terminal:
+        if not _expand(nodes, prior, tree.root[g], leaf, game, out[i], key, eps, alpha,
+                       noise):
+            return False
+    kernels.back_up(nodes, leaf)
+    if simulation < n_nodes:
+        leaf = _grow(nodes, prior, size, game, key, simulation, c_puct, rule, unvisited, boardsize,
+                     neighbours, ids, terms, stack)
+        tree.leaf[g] = leaf
+        tree.size[g] += leaf == size
+    return True
 
 
 @njit(nogil=True, cache=True)
-def _advance(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisited, eps, alpha,
-             boardsize, neighbours, out, obs):
-    """Between two products: expand and back up, then descend and show the new leaf."""
+def _search_inline(tree, states, bits, seats, keys, n_nodes, c_puct, rule, unvisited, eps, alpha,
+                   net, boardsize, neighbours):
+    """Searches a chunk of games, one group after the other; returns the first bad game or -1."""
+    n_cells, columns = boardsize**2, len(net.first_bias)
+    ids, terms = kernels.scratch(n_nodes)
+    stack, noise = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
+    x, y = np.zeros((GROUP, columns), np.float32), np.empty((GROUP, columns), np.float32)
+    out = np.empty((GROUP, len(net.heads_bias)), np.float32)
+    _begin(tree, states, bits, seats)
+    for first in range(0, len(seats), GROUP):
+        n = min(GROUP, len(seats) - first)
+        for simulation in range(1, n_nodes + 1):
+            for i in range(n):
+                _show_leaf(tree, states, first + i, net, stack, x, i)
+            _evaluate(net, x, y, out)
+            for i in range(n):
+                if not _advance(tree, states, first + i, keys, simulation, n_nodes, c_puct, rule,
+                                unvisited, eps, alpha, boardsize, neighbours, out, i, ids, terms,
+                                stack, noise):
+                    return first + i
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _show_roots(tree, states, bits, seats, net, x):
+    """Begins the trees of a chunk and shows their roots to the network."""
+    rows = np.empty(len(net.first), np.int64)
+    _begin(tree, states, bits, seats)
+    for g in range(len(seats)):
+        _show(bits[g], seats[g], net, rows, x, g)
+
+
+@njit(nogil=True, cache=True)
+def _show_leaves(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisited, eps, alpha,
+                 boardsize, neighbours, out, net, x):
+    """Takes every game of a chunk to its next leaf and shows it to the network."""
     n_cells = boardsize**2
     ids, terms = kernels.scratch(n_nodes)
     stack, noise = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
     for g in range(len(keys)):
-        nodes, prior, game = tree.nodes[g], tree.prior[g], states[g]
-        leaf, size = tree.leaf[g], tree.size[g]
-        if not nodes[leaf].terminal:
-            if not _expand(nodes, prior, tree.root[g], leaf, game, out[g], keys[g], eps, alpha,
-                           noise):
-                return g
-        kernels.back_up(nodes, leaf)
-        if simulation < n_nodes:
-            leaf = _grow(nodes, prior, size, game, keys[g], simulation, c_puct, rule, unvisited,
-                         boardsize, neighbours, ids, terms, stack)
-            tree.leaf[g] = leaf
-            tree.size[g] += leaf == size
-            if not nodes[leaf].terminal:
-                rules.write_obs(game[leaf], np.int64(nodes[leaf].seat), obs[g])
+        if not _advance(tree, states, g, keys, simulation, n_nodes, c_puct, rule, unvisited, eps,
+                        alpha, boardsize, neighbours, out, g, ids, terms, stack, noise):
+            return g
+        _show_leaf(tree, states, g, net, stack, x, g)
     return -1
+
+
+@njit(nogil=True, cache=True)
+def _between(x, y, z, bias, layer):
+    """What comes before a layer's product: adds the last layer's, ``z``, to the stream ``x``, then
+    writes its relu to ``y``, of which the product will be, and adds the layer's bias."""
+    columns = x.shape[1]
+    for i in range(len(x)):
+        for j in range(0, columns, LANES):
+            value = load(x, i*columns + j)
+            if layer > 0:
+                value = add(value, load(z, i*columns + j))
+            store(y, i*columns + j, relu(value))
+            store(x, i*columns + j, add(value, load(bias, layer*columns + j)))
 
 
 def bfloat16_pays(width):
     """Whether the residual layers should be multiplied in bfloat16.
 
-    CPUs with instructions for it are about twice as fast (several times with AMX) once the layers
-    are wide. The products then carry 8 bits; the residual stream, the first layer and the heads
-    stay in float32, and so does everything in the tree.
+    CPUs with tile instructions for it (AMX) are several times as fast from 128 neurons on, those
+    with vector instructions about twice; up to 128 the latter lose that on the way through torch.
+    The products then carry 8 bits; the residual stream, the first layer and the heads stay in
+    float32, and so does everything in the tree. The environment variable BOARDLAW_BFLOAT16, 0 or
+    1, overrules this.
     """
     if (asked := os.environ.get('BOARDLAW_BFLOAT16')):
         return asked == '1'
-    probes = ('_is_amx_tile_supported', '_is_avx512_bf16_supported')
-    return width >= 128 and any(getattr(torch.cpu, p, bool)() for p in probes)
+    tiles = getattr(torch.cpu, '_is_amx_tile_supported', bool)()
+    vectors = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)()
+    return width >= 128 and (tiles or vectors)
+
+
+def is_inline(width):
+    """Whether networks of this width are evaluated inside the compiled pass."""
+    return width <= INLINE_WIDTH and not bfloat16_pays(width)
 
 
 class Batched:
-    """A network as matrix products over a chunk's leaves, in buffers made once."""
+    """A network's layers after the first as matrix products over a chunk's leaves.
+
+    Attributes:
+        x: `[n_games, columns]` float32, where :func:`_show` puts the first layer; changed.
+        out: `[n_games, S*S + 1 and more]` float32, the logits and then the mover's value.
+    """
 
     def __init__(self, net, n_games):
-        self.first, self.first_bias, self.body, self.body_bias, self.heads, self.heads_bias = (
-            torch.from_numpy(w) for w in net)
-        width = len(self.first_bias)
-        dtype = torch.bfloat16 if bfloat16_pays(width) else torch.float32
-        self.body, self.body_bias = self.body.to(dtype), self.body_bias.to(dtype)
-        self.obs = torch.zeros(n_games, len(self.first))
-        self.x = torch.empty(n_games, width)
-        self.y, self.z = torch.empty(2, n_games, width, dtype=dtype)
-        self.out = torch.empty(n_games, len(self.heads_bias))
+        n, columns = len(net.heads), len(net.first_bias)
+        half = torch.bfloat16 if bfloat16_pays(n) else torch.float32
+        rows = [(0, columns - n), (0, 0)]
+        self.net = net
+        self.body = [torch.from_numpy(np.pad(w, rows)).to(half) for w in net.body]
+        self.heads = torch.from_numpy(np.pad(net.heads, rows))
+        self.heads_bias = torch.from_numpy(net.heads_bias)
+        self.x = torch.empty(n_games, columns)
+        self.y, self.z = torch.zeros(2, n_games, columns, dtype=half)
+        self.out = torch.empty(n_games, len(net.heads_bias))
 
     def __call__(self, n):
-        """Evaluates the first ``n`` rows of ``obs`` into ``out``."""
+        """Evaluates the first ``n`` rows."""
         x, y, z = self.x[:n], self.y[:n], self.z[:n]
-        torch.addmm(self.first_bias, self.obs[:n], self.first, out=x)
-        for weight, bias in zip(self.body, self.body_bias, strict=True):
-            y.copy_(x).clamp_min_(0)
-            x.add_(torch.addmm(bias, y, weight, out=z))
+        arrays = [_numpy(t) for t in (x, y, z)]
+        for layer, weight in enumerate(self.body):
+            _between(*arrays, self.net.body_bias, layer)
+            torch.mm(y, weight, out=z)
+        if self.body:
+            x.add_(z)
         torch.addmm(self.heads_bias, x, self.heads, out=self.out[:n])
+
+
+def _numpy(x):
+    """A tensor's memory; bfloat16, which NumPy lacks, as int16."""
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def search(world, network, n_nodes, settings, keys, collect):
@@ -239,9 +365,9 @@ def search(world, network, n_nodes, settings, keys, collect):
         A game for which the network's output was nan or infinite, the first of those that the
         threads met; or -1.
     """
-    net, size = weights(network), world.boardsize
+    net, size = padded(weights(network)), world.boardsize
     bits, seats = world._bits, world._seats
-    inline = len(net.first_bias) <= INLINE_WIDTH
+    inline = is_inline(len(net.heads))
     chunk = INLINE_CHUNK if inline else BATCHED_CHUNK
 
     @torch.no_grad()
@@ -269,12 +395,12 @@ def search(world, network, n_nodes, settings, keys, collect):
 
 def _search_batched(tree, states, bits, seats, keys, n_nodes, settings, batched, boardsize):
     n = len(seats)
-    obs, out = batched.obs.numpy().view(np.uint64), batched.out.numpy()
-    _begin(tree, states, bits, seats, obs)
+    x, out = batched.x.numpy(), batched.out.numpy()
+    _show_roots(tree, states, bits, seats, batched.net, x)
     for simulation in range(1, n_nodes + 1):
         batched(n)
-        bad = _advance(tree, states, keys, simulation, n_nodes, *settings, boardsize,
-                       neighbours(boardsize), out, obs)
+        bad = _show_leaves(tree, states, keys, simulation, n_nodes, *settings, boardsize,
+                           neighbours(boardsize), out, batched.net, x)
         if bad >= 0:
             return bad
     return -1

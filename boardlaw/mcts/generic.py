@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numba import njit
 
+from ..lanes import whole
 from . import kernels
 from .tree import allocate
 
@@ -23,12 +24,15 @@ def _begin(tree, seats):
 def _expand(tree, games, valid, logits, values, keys, eps, alpha):
     """Gives new leaves their priors and values and backs them up; returns the first bad game."""
     noise = np.empty(logits.shape[1], np.float64)
+    row = np.empty(whole(logits.shape[1]), np.float32)
     for i, g in enumerate(games):
-        leaf = tree.leaf[g]
+        row[:] = kernels.LOWEST
         for a in range(valid.shape[1]):
-            tree.prior[g, leaf, a] = np.float32(valid[i, a])
-        if not kernels.expand(tree.nodes[g], tree.prior[g], tree.root[g], leaf, logits[i],
-                              values[i], keys[g], eps, alpha, noise):
+            if valid[i, a]:
+                row[a] = logits[i, a]
+        leaf = tree.leaf[g]
+        if not kernels.expand(tree.nodes[g], tree.prior[g], tree.root[g], leaf, row, values[i],
+                              keys[g], eps, alpha, noise):
             return g
         kernels.back_up(tree.nodes[g], leaf)
     return -1

@@ -16,7 +16,8 @@ import math
 import numpy as np
 from numba import njit
 
-from ..bits import as_float32
+from ..bits import as_float32, njit_uncounted
+from ..lanes import LANES, larger, largest, load, splat
 from ..rng import uniform
 
 #: How lambda depends on the visits N of a node's children (:data:`RULES` gives the names).
@@ -45,7 +46,7 @@ def scratch(n_nodes):
     return np.empty(n, np.int64), np.empty((2, n), np.float32)
 
 
-@njit(fastmath=FAST, error_model='numpy', forceinline=True)
+@njit_uncounted(fastmath=FAST, error_model='numpy', forceinline=True)
 def solve(terms, k, delta, tolerance):
     """Turns pi (``terms[0, :k]``) into pi_bar, given the gaps (``terms[1, :k]``).
 
@@ -85,13 +86,12 @@ def solve(terms, k, delta, tolerance):
         if new == delta:   # as good as float32 gets
             break
         delta = new
-    for b in range(blocks):
-        for i in range(BLOCK):
-            terms[0, b*BLOCK + i] /= delta + terms[1, b*BLOCK + i]
+    for i in range(blocks*BLOCK):
+        terms[0, i] /= delta + terms[1, i]
     return delta, total
 
 
-@njit(error_model='numpy', nogil=True)
+@njit_uncounted(error_model='numpy', nogil=True)
 def largest_q(nodes, size):
     """Rule '2021' stretches q so that the largest |q| in the tree, which this is, becomes 1."""
     largest = F0
@@ -100,7 +100,7 @@ def largest_q(nodes, size):
     return largest if largest > 0 else F1
 
 
-@njit(fastmath=FAST, error_model='numpy', forceinline=True)
+@njit_uncounted(fastmath=FAST, error_model='numpy', forceinline=True)
 def policy(nodes, size, node, n_actions, c_puct, rule, unvisited, tolerance, ids, terms):
     """pi_bar at a node: ``terms[0, :k]`` for its children ``ids[:k]``, newest first.
 
@@ -147,7 +147,7 @@ def policy(nodes, size, node, n_actions, c_puct, rule, unvisited, tolerance, ids
     return k, total
 
 
-@njit(fastmath=FAST, forceinline=True)
+@njit_uncounted(fastmath=FAST, forceinline=True)
 def pick(nodes, prior, node, u, k, total, ids, terms):
     """The action where a policy's cumulative sum passes ``u``: (action, child or -1)."""
     u *= total
@@ -158,17 +158,18 @@ def pick(nodes, prior, node, u, k, total, ids, terms):
     if terms[0, k] <= 0:
         return np.int64(nodes[ids[k - 1]].action), np.int64(ids[k - 1])
     u *= nodes[node].rest/terms[0, k]
-    last = -1
-    for a in range(prior.shape[1]):
+    n_actions = prior.shape[1]
+    for a in range(n_actions):
+        u -= prior[node, a]
+        if u < 0:
+            return np.int64(a), np.int64(-1)
+    for a in range(n_actions - 1, -1, -1):   # rounding left a little of u: the last one that can be
         if prior[node, a] > 0:
-            u -= prior[node, a]
-            last = a
-            if u < 0:
-                break
-    return np.int64(last), np.int64(-1)
+            return np.int64(a), np.int64(-1)
+    return np.int64(-1), np.int64(-1)
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def start(nodes, seat):
     """An empty root."""
     root = nodes[0]
@@ -178,7 +179,7 @@ def start(nodes, seat):
     root.seat, root.terminal = seat, False
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def descend(nodes, prior, size, key, simulation, c_puct, rule, unvisited, ids, terms):
     """Walks from the root to where the tree ends; returns (node, action).
 
@@ -197,7 +198,7 @@ def descend(nodes, prior, size, key, simulation, c_puct, rule, unvisited, ids, t
     return node, np.int64(-1)
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def attach(nodes, prior, new, node, action, seat, terminal, reward):
     """Makes ``new`` the child of ``node`` by ``action``."""
     p = prior[node, action]
@@ -216,7 +217,7 @@ def attach(nodes, prior, new, node, action, seat, terminal, reward):
             here.rest += prior[node, a]
 
 
-@njit(forceinline=True)
+@njit_uncounted(forceinline=True)
 def back_up(nodes, leaf):
     """Adds the leaf's return to the mean of every node from it to the root."""
     node = np.int64(leaf)
@@ -229,7 +230,7 @@ def back_up(nodes, leaf):
         node = np.int64(here.parent)
 
 
-@njit(fastmath=FAST, forceinline=True)
+@njit_uncounted(fastmath=FAST, forceinline=True)
 def exp(x):
     """exp(x) for x <= 0, in operations that vectorise; 0 below FAINT, nan for nan.
 
@@ -249,40 +250,40 @@ def exp(x):
     return F0 if x < FAINT else y
 
 
-@njit(fastmath=FAST, error_model='numpy', forceinline=True)
+@njit_uncounted(fastmath=FAST, error_model='numpy', forceinline=True)
 def expand(nodes, prior, root, leaf, logits, v, key, eps, alpha, noise):
     """Gives a leaf its priors and value (seat 0's) from the network's output.
 
     Args:
-        prior: `[n_nodes, n_actions]`; on entry the leaf's row is 1 where valid and 0 elsewhere.
-        logits: `[>= n_actions]`, of which those at invalid actions do not matter.
+        logits: `[n_actions]` rounded up to whole :data:`~boardlaw.lanes.LANES`, :data:`LOWEST`
+            where an action is not valid and beyond; changed.
 
     Returns:
         False if no action is valid, or an output that matters is nan or infinite. (A single logit
         may be -inf, a probability of 0.)
     """
-    n_actions = prior.shape[1]
-    largest = LOWEST
-    for a in range(n_actions):
-        largest = max(largest, logits[a] if prior[leaf, a] > 0 else LOWEST)
+    n_actions, most = prior.shape[1], splat(LOWEST)
+    for b in range(0, len(logits), LANES):
+        most = larger(load(logits, b), most)
+    top = largest(most)
+    for a in range(len(logits)):   # whole vectors, so nothing is left for a slow end of the loop
+        logits[a] = exp(logits[a] - top)
     total = F0
     for a in range(n_actions):
-        x = exp(logits[a] - largest) if prior[leaf, a] > 0 else F0
-        prior[leaf, a] = x
-        total += x
+        total += logits[a]
     inverse = F1/total
     for a in range(n_actions):
-        prior[leaf, a] *= inverse
+        prior[leaf, a] = logits[a]*inverse
     nodes[leaf].v, nodes[leaf].rest = v, F1
     if leaf == 0:
         for a in range(n_actions):
             root[a] = prior[0, a]
         if eps > 0:
             add_noise(prior, key, eps, alpha, noise)
-    return np.isfinite(total) and np.isfinite(v) and largest > LOWEST
+    return np.isfinite(total) and np.isfinite(v) and top > LOWEST
 
 
-@njit(nogil=True)
+@njit_uncounted(nogil=True)
 def _log_gamma(shape, key, counter):
     """The log of a Gamma(shape, 1) variate (Marsaglia and Tsang 2000), and the next counter."""
     boosted = shape if shape >= 1 else shape + 1
@@ -304,7 +305,7 @@ def _log_gamma(shape, key, counter):
     return x, counter
 
 
-@njit(nogil=True)
+@njit_uncounted(nogil=True)
 def add_noise(prior, key, eps, alpha, noise):
     """Mixes Dirichlet(alpha) noise over the valid actions into the root's prior, in place.
 
