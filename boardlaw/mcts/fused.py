@@ -23,7 +23,7 @@ from . import kernels
 from .tree import allocate
 
 #: Networks at most this wide may be evaluated inside the compiled pass (:func:`is_inline`).
-INLINE_WIDTH = 32
+INLINE_WIDTH = 128
 
 #: Games searched together: what fits the cache, and enough rows for an efficient product.
 INLINE_CHUNK, BATCHED_CHUNK = 64, 256
@@ -310,7 +310,7 @@ def bfloat16_pays(width):
         return asked == '1'
     tiles = getattr(torch.cpu, '_is_amx_tile_supported', bool)()
     vectors = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)()
-    return width >= 128 and (tiles or vectors)
+    return width >= 128 and tiles or width > 128 and vectors
 
 
 def is_inline(width):
