@@ -53,8 +53,8 @@ def report(seen, trainer):
     share = (t - t[0])/max(t[-1] - t[0], 1e-9)
     first, last = np.median(used[share <= .1]), np.median(used[share >= .9])
     growth = float(last/first - 1)
-    return {'minutes': round((t[-1] - t[0])/60, 2), 'samples': trainer.n_samples,
-            'first': round(first/1e6, 1), 'last': round(last/1e6, 1), 'growth': round(growth, 5),
+    return {'minutes': round(float(t[-1] - t[0])/60, 2), 'samples': trainer.n_samples,
+            'first': round(float(first)/1e6, 1), 'last': round(float(last)/1e6, 1), 'growth': round(growth, 5),
             'errors': [f'memory grew by {growth:.1%}'] if growth > BOUND else []}
 
 
