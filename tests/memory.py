@@ -54,7 +54,8 @@ def report(seen, trainer):
     first, last = np.median(used[share <= .1]), np.median(used[share >= .9])
     growth = float(last/first - 1)
     return {'minutes': round(float(t[-1] - t[0])/60, 2), 'samples': trainer.n_samples,
-            'first': round(float(first)/1e6, 1), 'last': round(float(last)/1e6, 1), 'growth': round(growth, 5),
+            'first': round(float(first)/1e6, 1), 'last': round(float(last)/1e6, 1),
+            'growth': round(growth, 5),
             'errors': [f'memory grew by {growth:.1%}'] if growth > BOUND else []}
 
 
