@@ -6,7 +6,7 @@
 
 Explained in the chapter book/scaling.ipynb.
 """
-from . import data, figures, fits, tables
+from . import comparison, data, figures, fits, tables
 from .data import (
     cheapest,
     crossings,
@@ -31,7 +31,8 @@ from .fits import (
 )
 
 __all__ = [
-    'ChangePoint', 'bootstrap', 'cheapest', 'crossings', 'data', 'figures', 'fit_frontier',
+    'ChangePoint', 'bootstrap', 'cheapest', 'comparison', 'crossings', 'data', 'figures',
+    'fit_frontier',
     'fit_power_law', 'fit_train_test', 'fits', 'frontier', 'headline', 'intervals',
     'optimal_model_size', 'params', 'published', 'rated', 'replica',
     'residual_variance', 'tables',
