@@ -29,7 +29,7 @@ def server():
     except ImportError as e:
         raise Absent('psycopg is not installed: pip install "boardlaw[postgres]"') from e
     programs, as_user = _programs(), {}
-    folder = Path(subprocess.check_output(['mktemp', '-d', '/tmp/pgXXXXXX'], text=True).strip())
+    folder = Path(subprocess.check_output(['mktemp', '-d', '-t', 'pgXXXXXX'], text=True).strip())
     if os.getuid() == 0:     # PostgreSQL refuses to run as root
         import pwd
         user = pwd.getpwnam('nobody')

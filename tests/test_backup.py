@@ -206,7 +206,7 @@ def test_server_without_ranges(server):
     assert_readable()
 
 
-@pytest.mark.parametrize('name', ['../../evil', '/tmp/evil', 'sub/evil', '..\\evil'])
+@pytest.mark.parametrize('name', ['../../evil', '/evil', 'sub/evil', '..\\evil'])
 def test_hostile_list_of_files(server, name):
     info = json.loads(server.files[f'output/pavlov/{RUN}/_info.json'])
     info['_files'][name] = {}
