@@ -7,13 +7,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from opinionated import make_network
 from scipy import stats
 
 from boardlaw import gpu, mcts, rng
 from boardlaw.hex import BadAction, Hex
 from boardlaw.mcts import BadSearch, reference
 from boardlaw.mcts.search import _settings
-from boardlaw.networks import Network
 
 if find_spec('triton') is None:
     pytest.skip('needs the package triton: `pip install triton`', allow_module_level=True)
@@ -57,19 +57,6 @@ def triton_kernels():
 def moved(world):
     """The world on the device, with nothing cached."""
     return Hex(world.bits.to(DEVICE), world.seats.to(DEVICE), world.boardsize)
-
-
-def make_network(boardsize, width=16, depth=2, seed=0, sharp=4.):
-    """A network whose opinions are strong enough to shape a tree."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(boardsize, width, depth)
-    with torch.no_grad():
-        for layer in network.body[1:]:
-            layer.α.fill_(.4)
-        network.policy.core.weight.mul_(sharp)
-        network.value.core.weight.mul_(sharp)
-    return network
 
 
 def positions(boardsize, n_envs, seed=0):

@@ -9,6 +9,7 @@ import tiny_games
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opinionated import make_network
 from scipy import optimize, stats
 
 from boardlaw import mcts, rng
@@ -16,24 +17,11 @@ from boardlaw.hex import Hex
 from boardlaw.mcts import BadSearch, MCTSAgent, fused, generic, kernels, reference
 from boardlaw.mcts import tree as trees
 from boardlaw.mcts.agent import sample
-from boardlaw.networks import Network, Output
+from boardlaw.networks import Output
 
 SEEDED = settings(deadline=None, derandomize=True, database=None, max_examples=25)
 BOTH = pytest.mark.parametrize('rule, unvisited', [
     ('corrected', 'parent'), ('corrected', 'worst'), ('2021', 'worst')])
-
-
-def make_network(boardsize, width=16, depth=2, seed=0, sharp=4.):
-    """A network whose opinions are strong enough to shape a tree."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(boardsize, width, depth)
-    with torch.no_grad():
-        for layer in network.body[1:]:
-            layer.α.fill_(.4)
-        network.policy.core.weight.mul_(sharp)
-        network.value.core.weight.mul_(sharp)
-    return network
 
 
 def positions(boardsize, n_envs, seed=0, most=.7):
