@@ -310,9 +310,9 @@ def built():
     if not PAGES:
         pytest.skip('there is no built book: run make book')
     for name in notebooks.pages():
-        page, chapter = HTML/f'{name}.html', ROOT/f'{name}.ipynb'
-        if not page.exists() or page.stat().st_mtime < chapter.stat().st_mtime:
-            pytest.skip(f'the built book is older than {name}.ipynb: run make book')
+        page, [source] = HTML/f'{name}.html', ROOT.glob(f'{name}.*')
+        if not page.exists() or page.stat().st_mtime < source.stat().st_mtime:
+            pytest.skip(f'the built book is older than {source.name}: run make book')
     return HTML
 
 
