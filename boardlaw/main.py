@@ -94,8 +94,9 @@ def add_sweep(commands):
         epilog='Example: python -m boardlaw sweep --boards 3,4,5 --minutes 120')
     parser.add_argument('--boards', required=True, type=_numbers, metavar='S,S', help='board sizes')
     parser.add_argument('--minutes', type=float, help='for all of it (default: until all is done)')
-    parser.add_argument('--study', choices=['grid', 'lambda'], default='grid', help="the "
-                        "paper's networks, or both rules for lambda, side by side (default: grid)")
+    parser.add_argument('--study', choices=['grid', 'long', 'lambda'], default='grid',
+                        help="the paper's networks; the cheapest perfect one of each board, three "
+                        'times as long; or both rules for lambda, side by side (default: grid)')
     parser.add_argument('--seeds', type=int, help='runs of each kind (default: 1; of lambda 3)')
     parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
                         'the first of the plan')
@@ -124,8 +125,9 @@ def sweep(boards, seeds, n_runs, study, workers, ray, gpus, **options):
     # As Ctrl-C does, a kill ends the workers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     pool = sweeps.Local(workers) if ray is None else sweeps.Ray(ray, gpus)
-    jobs = (sweeps.plan(boards, seeds or 1, n_runs=n_runs) if study == 'grid'
-            else sweeps.lambda_study(boards, seeds or 3)[:n_runs])
+    jobs = (sweeps.plan(boards, seeds or 1, n_runs=n_runs) if study == 'grid' else
+            sweeps.long_runs(boards, seeds or 1)[:n_runs] if study == 'long' else
+            sweeps.lambda_study(boards, seeds or 3)[:n_runs])
     sweeps.sweep(jobs, pool=pool, **options)
 
 

@@ -18,6 +18,7 @@ from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import BadConfig
 from boardlaw.sweep import grid as plans
+from boardlaw.sweep import state, training
 
 pytestmark = pytest.mark.skipif(not Path('/proc/self/stat').exists(),
                                 reason='looks for workers in /proc')
@@ -109,6 +110,18 @@ def test_lambda_study_compares_at_equal_compute():
                         for x in [(1, 64), (1/4, 64), (4, 64), (1, 16), (1, 256)]}
 
 
+def test_long_runs_are_others_than_the_grids():
+    jobs = sweep.long_runs([3, 4], seeds=2)
+    assert [(j.config.boardsize, j.config.seed) for j in jobs] == [(3, 0), (4, 0), (3, 1), (4, 1)]
+    first = {j.config.boardsize: j for j in sweep.plan([3, 4], n_runs=1)}
+    for job in jobs:
+        usual = first[job.config.boardsize]
+        assert job.description == usual.description and job.flops == 3*usual.flops
+        assert (job.config.width, job.config.depth) == (usual.config.width, usual.config.depth)
+        assert job.config.lr == usual.config.lr/3
+        assert job.name not in {j.name for j in sweep.plan([3, 4], seeds=2)}
+
+
 # Pools
 
 def echo(item):
@@ -160,8 +173,8 @@ def test_local_pool_ends_at_its_deadline():
 
 def snapshots(run):
     states = [storage.load_snapshot(run, n) for n in storage.snapshots(run).index]
-    for state in states:
-        del state['runtime'], state['cputime']
+    for saved in states:
+        del saved['runtime'], saved['cputime']
     return states
 
 
@@ -224,7 +237,7 @@ def test_killed_workers_change_nothing(root):
     killed = [snapshots(sweep.find(job)) for job in jobs]
     with pavlov.use_root(root/'straight'):
         for job in jobs:
-            assert 'samples in' in sweep._train((job, str(root/'straight'), 'cpu'))
+            assert 'samples in' in training._train((job, str(root/'straight'), 'cpu'))
         assert all(same(x, snapshots(sweep.find(job))) for x, job in zip(killed, jobs))
 
 
@@ -248,19 +261,19 @@ def children():
 
 def test_a_run_that_another_sweep_trains_is_left_to_it(root):
     [job] = sweep.plan([3], settings=TINY, n_runs=1)
-    with sweep._lock(job.name):
-        assert 'another sweep' in sweep._train((job, str(root), 'cpu'))
+    with state.alone(job.name):
+        assert 'another sweep' in training._train((job, str(root), 'cpu'))
         assert runs.names() == []
-    assert 'samples in' in sweep._train((job, str(root), 'cpu'))
-    assert sweep._train((job, str(root), 'cpu')) == 'finished by another sweep'
-    with sweep._lock('rate-bee/3-3'), sql.use(sql.create(root/'x.sqlite')):
+    assert 'samples in' in training._train((job, str(root), 'cpu'))
+    assert training._train((job, str(root), 'cpu')) == 'finished by another sweep'
+    with state.alone('rate-bee/3-3'), sql.use(sql.create(root/'x.sqlite')):
         sweep.register(job)
         assert sweep.rate_alone(3, 'bee/3', sweep.Local(1), report=print).elo.isna().all()
 
 
 def test_test_trees_are_agents_of_their_own(root):
     [job] = sweep.plan([3], settings=TINY, n_runs=1)
-    sweep._train((job, str(root), 'cpu'))
+    training._train((job, str(root), 'cpu'))
     with sql.use(sql.create(root/'x.sqlite')):
         sweep.register(job)
         sweep.register(job, nodes=[1, 64, 512], every=3)

@@ -32,8 +32,6 @@ from .fits import (
 
 __all__ = [
     'ChangePoint', 'bootstrap', 'cheapest', 'comparison', 'crossings', 'data', 'figures',
-    'fit_frontier',
-    'fit_power_law', 'fit_train_test', 'fits', 'frontier', 'headline', 'intervals',
-    'optimal_model_size', 'params', 'published', 'rated', 'replica',
-    'residual_variance', 'tables',
-    'train_test', 'winrate']
+    'fit_frontier', 'fit_power_law', 'fit_train_test', 'fits', 'frontier', 'headline',
+    'intervals', 'optimal_model_size', 'params', 'published', 'rated', 'replica',
+    'residual_variance', 'tables', 'train_test', 'winrate']

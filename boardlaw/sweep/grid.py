@@ -2,6 +2,7 @@
 import math
 import time
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Job:
     def name(self):
         """What tells it from every other job of its description."""
         c = self.config
-        extra = [f'{k}{getattr(c, k):g}' for k in ('c_puct', 'n_nodes')
+        extra = [f'{k}{getattr(c, k):g}' for k in ('c_puct', 'n_nodes', 'lr')
                  if getattr(c, k) != getattr(Config(c.boardsize, 1, 1, rule=c.rule), k)]
         return '-'.join([self.description.replace('/', '-'), f'{c.width}x{c.depth}',
                          *(['rule2021'] if c.rule == '2021' else []), *extra, f'seed{c.seed}'])
@@ -115,6 +116,25 @@ def plan(boards, seeds=1, settings=None, n_runs=None):
             for queue in queues if i < len(queue)]
 
 
+def long_runs(boards, seeds=1, settings=None):
+    """The cheapest perfect network of each board once more, three times as long and at a third of
+    the learning rate: for how strong it gets, where :func:`plan` asks how soon.
+
+    Args:
+        boards, seeds, settings: as for :func:`plan`.
+
+    Returns:
+        A list of :class:`Job`, described as those of :func:`plan`.
+    """
+    settings = settings or SETTINGS
+    jobs = []
+    for seed, boardsize in product(range(seeds), boards):
+        n_envs, lr, samples = settings[boardsize]
+        config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr/3, seed=seed)
+        jobs.append(Job(config, 3*samples*config.flops_per_sample, f'bee/{boardsize}'))
+    return jobs
+
+
 def lambda_study(boards, seeds=3, settings=None):
     """Trainings by the published rule for lambda and by the corrected one, at equal compute.
 
@@ -129,17 +149,14 @@ def lambda_study(boards, seeds=3, settings=None):
     settings = settings or SETTINGS
     variants = [({}, range(seeds))] + [(change, range(2)) for change in (
         {'c_puct': 1/4}, {'c_puct': 4}, {'n_nodes': 16}, {'n_nodes': 256})]
+    each = [(change, seed) for change, numbers in variants for seed in numbers]
     jobs = []
-    for change, numbers in variants:
-        for seed in numbers:
-            for boardsize in boards:
-                n_envs, lr, samples = settings[boardsize]
-                for rule, c_puct in C_PUCT.items():
-                    config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr,
-                                    rule=rule, seed=seed, n_nodes=change.get('n_nodes', 64),
-                                    c_puct=change.get('c_puct', 1)*c_puct)
-                    flops = samples/5*networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])
-                    jobs.append(Job(config, flops, f'lambda/{boardsize}', 0 if change else DECADES))
+    for (change, seed), boardsize, (rule, c_puct) in product(each, boards, C_PUCT.items()):
+        n_envs, lr, samples = settings[boardsize]
+        config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr, rule=rule, seed=seed,
+                        n_nodes=change.get('n_nodes', 64), c_puct=change.get('c_puct', 1)*c_puct)
+        flops = samples/5*networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])
+        jobs.append(Job(config, flops, f'lambda/{boardsize}', 0 if change else DECADES))
     return jobs
 
 

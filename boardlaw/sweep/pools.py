@@ -12,7 +12,7 @@ import os
 import time
 from multiprocessing.connection import wait
 
-from .. import threads
+from .. import pavlov, sql, threads
 
 #: How often an item is taken up again after its worker was lost.
 RETRIES = 3
@@ -160,3 +160,31 @@ def _task(function, item):
     import torch
     torch.set_num_threads(1)
     return _call(function, item)
+
+
+def deal(pool, function, items, deadline=math.inf):
+    """Deals items out, a share to each worker, and yields what the function says of each share.
+
+    Args:
+        pool: :class:`Local` or :class:`Ray`.
+        function: of a list of items, that can be imported by name; what it reads and writes is in
+            the caller's folder of runs and database.
+        items: a list.
+        deadline: as for :meth:`Local.map`.
+
+    Raises:
+        Exception: what the function raises; the work of the others is then ended.
+    """
+    # In turn, so that each worker has a like share of the long ones.
+    shares = [(function, str(pavlov.root()), sql.target(), items[k::pool.workers])
+              for k in range(min(pool.workers, len(items)))]
+    for _, result in pool.map(_there, shares, deadline):
+        if isinstance(result, Exception):
+            raise result
+        yield result
+
+
+def _there(share):
+    function, root, database, items = share
+    with pavlov.use_root(root), sql.use(database):
+        return function(items)

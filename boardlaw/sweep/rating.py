@@ -1,9 +1,12 @@
 """Games between a board's agents until every rating is known well enough."""
 import math
 import time
+from contextlib import ExitStack
+from functools import partial
 
-from .. import arena, elos, pavlov, sql
+from .. import arena, elos
 from ..arena import best, ratings
+from . import pools, state
 
 #: Elo: half the 95 % interval at which an agent's rating is good enough.
 WIDTH = 25.
@@ -68,6 +71,21 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
         played = play(todo, pool, deadline)
 
 
+def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIRECT_GAMES,
+               report=print):
+    """:func:`rate` and :func:`direct`, unless another sweep is rating these agents here: that would
+    play the same games. Then the ratings as they are."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(state.alone(f'rate-{description}-{boardsize}'))
+        except BlockingIOError:
+            report(f'{boardsize}x{boardsize}: rated by another sweep')
+            return ratings.ratings(ratings.agents(boardsize, description))
+        rate(boardsize, description, pool, deadline=deadline, report=report)
+        direct(boardsize, description, pool, direct_games, deadline)
+        return ratings.ratings(ratings.agents(boardsize, description))
+
+
 def play(matches, pool, deadline=math.inf, more=False):
     """Deals matches out to the pool's workers.
 
@@ -79,20 +97,10 @@ def play(matches, pool, deadline=math.inf, more=False):
     Returns:
         How many games were played.
     """
-    # In turn, so that each worker has a like share of the long games.
-    shares = [(str(pavlov.root()), sql.target(), matches[k::pool.workers], more)
-              for k in range(min(pool.workers, len(matches)))]
-    total = 0
-    for _, result in pool.map(_play, shares, deadline):
-        if isinstance(result, Exception):
-            raise result
-        total += result
-    return total
+    return sum(pools.deal(pool, partial(_play, more=more), matches, deadline))
 
 
-def _play(share):
-    root, database, matches, more = share
-    with pavlov.use_root(root), sql.use(database):
-        loaded = arena.load({i for a, b, _ in matches for i in (a, b)})
-        return arena.evaluate(loaded, [(a, b) for a, b, _ in matches], [n for *_, n in matches],
-                              _SEED, progress=False, more=more)
+def _play(matches, more):
+    loaded = arena.load({i for a, b, _ in matches for i in (a, b)})
+    return arena.evaluate(loaded, [(a, b) for a, b, _ in matches], [n for *_, n in matches],
+                          _SEED, progress=False, more=more)

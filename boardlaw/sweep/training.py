@@ -1,0 +1,89 @@
+"""Trains the jobs of a sweep, and enters what comes of them in the database."""
+import math
+import platform
+import warnings
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import torch
+from tqdm import tqdm
+
+from .. import arena, pavlov, sql
+from ..pavlov import storage
+from ..training import train
+from . import state
+
+#: The largest board that has the exact solver's player among its agents, as 0.
+SOLVED = 5
+
+
+def train_all(jobs, pool, database, deadline=math.inf, device='cpu', report=print):
+    """Trains what is not trained yet, and enters each run in the database when it is done."""
+    known = state.descriptions()
+    todo = [job for job in jobs if not state.done(job, known)]
+    report(f'{len(jobs)} runs, {len(jobs) - len(todo)} of them finished before')
+    total = sum(job.flops/job.config.flops_per_sample for job in todo)
+    bar = tqdm(total=total, unit='samples', unit_scale=True, desc='training')
+    with bar:
+        items = [(job, str(pavlov.root()), device) for job in todo]
+        for (job, *_), result in pool.map(_train, items, deadline):
+            if isinstance(result, Exception):
+                report(f'{job.name}: {type(result).__name__}: {result}')
+                continue
+            bar.update(job.flops/job.config.flops_per_sample)
+            report(f'{job.name}: {result}')
+    known = state.descriptions()
+    with sql.use(database):
+        for job in jobs:
+            register(job, known=known)
+
+
+def register(job, nodes=(None,), every=1, known=None):
+    """Enters the snapshots that a job has so far in the database in use, and the exact player.
+
+    Args:
+        nodes: of the searches to play with; None is that of training.
+        every: 1 for all snapshots, k for every k-th, counted back from the last.
+        known: as for :func:`find`.
+    """
+    run = state.find(job, known)
+    if run is None:
+        return
+    if job.config.boardsize <= SOLVED:
+        arena.register_perfect(job.config.boardsize)
+    for n in nodes:
+        arena.register(run, n, every=every, version=version('boardlaw'), machine=machine())
+
+
+def machine():
+    """The kind of machine, without its name."""
+    parts = [platform.machine(), platform.system(), f'torch {torch.__version__}']
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ', '.join(parts)
+
+
+def _train(item):
+    """Trains a job to its end, or goes on with it; what is done or under way elsewhere is left."""
+    job, root, device = item
+    with pavlov.use_root(root), ExitStack() as stack:
+        try:
+            stack.enter_context(state.alone(job.name))
+        except BlockingIOError:
+            return 'is trained by another sweep'
+        if state.done(job):
+            return 'finished by another sweep'
+        run = state.find(job)
+        settings = job.config.params()
+        settings['n_nodes'] = settings.pop('nodes')
+        if run is not None:
+            settings = {'resume': run}
+        else:
+            settings |= {'snapshots': job.snapshots, 'description': job.description,
+                         'flops': job.snapshots[-1]}
+        with warnings.catch_warnings():     # they would run into the lines of the others' progress
+            warnings.simplefilter('ignore')
+            run = train(**settings, device=device, progress=False)
+        saved = storage.load_latest(run)
+        return (f'{saved["n_samples"]:.2g} samples in {saved["runtime"]/60:.1f} min, '
+                f'run "{run}"')
