@@ -66,7 +66,7 @@ def load(ids, device='cpu'):
             for i, row in known.loc[list(ids)].iterrows()}
 
 
-def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False):
+def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False, device='cpu'):
     """Plays the pairs that the database in use lacks, in both colour orders, and saves each row.
 
     What is there is not played again: after an interruption, call it once more.
@@ -77,6 +77,7 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False)
         n_games: games in each order, a number or one for each pair.
         seed: with the ids it determines every game.
         more: whether `n_games` are played on top of those that are there.
+        device: where to play; agents that are given, and not ids, must be there.
 
     Returns:
         How many games were played.
@@ -86,7 +87,7 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False)
     """
     known = sql.agent_query()
     if not isinstance(agents, dict):
-        agents = load(agents)
+        agents = load(agents, device)
     pairs = list(itertools.combinations(agents, 2) if pairs is None else pairs)
     n_games = list(n_games) if hasattr(n_games, '__len__') else [n_games]*len(pairs)
     board = known.boardsize
@@ -103,7 +104,7 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False)
     for black, white, before, n in tqdm(todo, 'matches', disable=not progress):
         # Games that top up an earlier row must not repeat it: the seed counts what was played.
         result = matches.play(agents[black], agents[white], n, int(board[black]),
-                              rng.fold(seed, black, white, before))
+                              rng.fold(seed, black, white, before), device)
         sides = agents[black], agents[white]
         sql.save_trials([{
             'black_agent': black, 'white_agent': white, 'black_wins': result.black_wins,

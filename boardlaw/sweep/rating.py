@@ -17,7 +17,8 @@ DIRECT_GAMES = 512
 _SEED = 2021
 
 
-def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf, report=print):
+def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf, report=print,
+         device='cpu'):
     """Plays what `elos.suggest` asks for until every agent's interval is at most ±`width` Elo.
 
     Args:
@@ -25,6 +26,7 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
         games: of one match, half in each colour.
         deadline: as of `time.time`, when to stop.
         report: called with a line on each round.
+        device: where to play.
 
     Returns:
         The :func:`boardlaw.arena.ratings.ratings` at the end.
@@ -43,10 +45,10 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
         ws, gs = elos.symmetrize(played, found.index)
         n = max(4*pool.workers, min(len(wide)//2, 512))
         todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found))
-        play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, more=True)
+        play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, True, device)
 
 
-def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf):
+def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf, device='cpu'):
     """Plays the board's top agent against all others, and the best against the exact player.
 
     The best are three with 64 nodes, whose ratings make the frontier, and three of all.
@@ -57,7 +59,7 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
     does who samples moves.
 
     Args:
-        pool, deadline: as for :func:`rate`.
+        pool, deadline, device: as for :func:`rate`.
         n_games: games of each pair in each order; those that are there count.
     """
     found, played = ratings.agents(boardsize, description), None
@@ -68,7 +70,7 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
             strongest = {*elo.nlargest(3).index,
                          *elo[found.test_nodes == best.NODES].nlargest(3).index}
             todo += [(exact, int(i), 4*n_games) for i in sorted(strongest)]
-        played = play(todo, pool, deadline)
+        played = play(todo, pool, deadline, device=device)
 
 
 def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIRECT_GAMES,
@@ -86,21 +88,22 @@ def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIR
         return ratings.ratings(ratings.agents(boardsize, description))
 
 
-def play(matches, pool, deadline=math.inf, more=False):
+def play(matches, pool, deadline=math.inf, more=False, device='cpu'):
     """Deals matches out to the pool's workers.
 
     Args:
         matches: of (agent, opponent, games in each order).
-        pool, deadline: as for :func:`rate`.
+        pool, deadline, device: as for :func:`rate`.
         more: as for :func:`boardlaw.arena.evaluate`.
 
     Returns:
         How many games were played.
     """
-    return sum(pools.deal(pool, partial(_play, more=more), matches, deadline))
+    return sum(pools.deal(pool, partial(_play, more=more, device=device), matches,
+                          deadline))
 
 
-def _play(matches, more):
-    loaded = arena.load({i for a, b, _ in matches for i in (a, b)})
+def _play(matches, more, device):
+    loaded = arena.load({i for a, b, _ in matches for i in (a, b)}, device)
     return arena.evaluate(loaded, [(a, b) for a, b, _ in matches], [n for *_, n in matches],
-                          _SEED, progress=False, more=more)
+                          _SEED, progress=False, more=more, device=device)
