@@ -49,6 +49,7 @@ INTERNAL = {
     'boardlaw.pavlov.reading': 'boardlaw.pavlov.stats has its names',
     'boardlaw.pavlov.writing': 'boardlaw.pavlov.stats has its names',
     'boardlaw.sql.database': 'boardlaw.sql has its names',
+    'boardlaw.sql.merging': 'boardlaw.sql has its names',
     'boardlaw.sql.queries': 'boardlaw.sql has its names',
     'boardlaw.sql.tables': 'boardlaw.sql has its names; the chapter on the schema its tables',
     'boardlaw.sql.writers': 'boardlaw.sql has its names',
