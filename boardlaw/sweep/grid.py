@@ -94,6 +94,8 @@ def plan(boards, seeds=1, settings=None, n_runs=None):
 
     Args:
         boards: board sizes.
+    if boardsize in BEYOND:
+        return list(BEYOND[boardsize])
         seeds: runs of each network; the second seeds come after all the first.
         settings: {boardsize: (n_envs, lr, samples)}, by default :data:`SETTINGS`.
         n_runs: of each board, the first so many; by default all.
