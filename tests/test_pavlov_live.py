@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from boardlaw import pavlov
+from boardlaw import notebook, pavlov
 from boardlaw.pavlov import live, logs, runs, stats
 
 pytestmark = pytest.mark.usefixtures('output')
@@ -139,7 +139,8 @@ def test_a_view_refreshes_in_one_place_and_ends_with_its_run(output):
 
 def test_in_a_notebook_the_widget_comes_with_the_picture(monkeypatch):
     pytest.importorskip('ipywidgets')
-    monkeypatch.setattr(live, '_in_notebook', lambda: True)
+    for name in ('in_kernel', 'attended'):
+        monkeypatch.setattr(notebook, name, lambda: True)
     with stats.to_run(runs.new_run()):
         stats.mean('loss.value', 1)
     view = pavlov.watch()
@@ -149,7 +150,9 @@ def test_in_a_notebook_the_widget_comes_with_the_picture(monkeypatch):
     assert 'loss.value' in bundle['text/plain'] and '<img' in bundle['text/html']
     assert set(pavlov.watch(live=False)._repr_mimebundle_()) == {'text/plain', 'text/html'}
     monkeypatch.setitem(sys.modules, 'ipywidgets', None)  # not installed
-    assert set(pavlov.watch()._repr_mimebundle_()) == {'text/plain', 'text/html'}
+    bundle = pavlov.watch()._repr_mimebundle_()
+    assert set(bundle) == {'text/plain', 'text/html'}
+    assert 'pip install ipywidgets' in bundle['text/html']
 
 
 def test_logs_one_a_process_and_only_ours(output):

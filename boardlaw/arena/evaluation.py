@@ -50,10 +50,16 @@ def _register(run, n, n_nodes, c_puct):
 def register_perfect(boardsize):
     """Enters the exact solver's player for a board in the database in use; returns its id.
 
-    It is the agent of a run without a network: width, depth and nodes are 0.
+    It is the agent of a run without a network: width, depth and nodes are 0. A lost position it
+    plays as :class:`boardlaw.hex.solve.PerfectPlayer` does by default, but on 6x6 at random.
     """
     run = sql.add_run(f'{PERFECT} {boardsize}x{boardsize}', PERFECT, boardsize, 0, 0, 0)
     return sql.add_agent(sql.add_snap(run, 0, 0, 0), 0, 0)
+
+
+def _perfect(boardsize):
+    # How it plays a lost position leaves it perfect, and to resist on 6x6 takes minutes a move.
+    return PerfectPlayer('resist' if boardsize <= 5 else 'random')
 
 
 def load(ids, device='cpu'):
@@ -61,7 +67,7 @@ def load(ids, device='cpu'):
     known = sql.agent_query()
     if missing := set(ids) - set(known.index):
         raise LookupError(f'the database in use has no agents {sorted(missing)}')
-    return {i: PerfectPlayer() if row.description == PERFECT else
+    return {i: _perfect(row.boardsize) if row.description == PERFECT else
             common.agent(row.run, row.idx, device, n_nodes=int(row.test_nodes), c_puct=row.test_c)
             for i, row in known.loc[list(ids)].iterrows()}
 

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 
 import pandas as pd
 
+from .. import notebook
 from . import kinds, reading, runs, writing
 from .disk import CorruptFile, NotFound
 
@@ -169,7 +170,7 @@ class Watch:
         self._stop.set()
 
     def _widget(self, page: str):
-        import ipywidgets
+        ipywidgets = notebook.import_ipywidgets()
         self.stop()  # a view that is shown anew refreshes there, and no longer where it was
         self._stop = stop = threading.Event()
         content = ipywidgets.HTML(page)
@@ -190,21 +191,12 @@ class Watch:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         values = self.values()
-        page, bundle = self._html(*values), {}
-        if self.live and _in_notebook():
-            try:
-                bundle = self._widget(page)._repr_mimebundle_()
-            except ImportError:
-                pass  # without ipywidgets the static picture stays
-        return {**bundle, 'text/plain': self._text(*values), 'text/html': page}
+        page = self._html(*values)
+        return notebook.mimebundle(self._text(*values), page, lambda: self._widget(page),
+                                   self.live)
 
     def __repr__(self):
         return f'Watch({self.run!r})'
-
-
-def _in_notebook() -> bool:
-    shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
-    return getattr(shell, 'kernel', None) is not None
 
 
 def watch(run: str | int = -1, every: float = 5., curves=CURVES, live: bool = True) -> Watch:
@@ -213,6 +205,6 @@ def watch(run: str | int = -1, every: float = 5., curves=CURVES, live: bool = Tr
     In a notebook, the value of the cell is the view (see `Watch`). On a terminal it is printed
     until Ctrl-C; into a file or pipe, and with `live=False`, once."""
     view = Watch(run, every, curves, live)
-    if not _in_notebook():
+    if not notebook.in_kernel():
         view.print(updates=None if live else 1)
     return view

@@ -18,7 +18,23 @@ CHEAPEST = {3: (2, 4), 4: (8, 2), 5: (16, 4), 6: (128, 1), 7: (128, 4), 8: (256,
 
 #: How each board is trained: `n_envs` (the batch is as large), learning rate, samples of a run. The
 #: batch is of the order of the gradient's noise scale, where the paper's is 32768 on every board.
-SETTINGS = {3: (512, 3e-3, 3e6), 4: (512, 3e-3, 4e6), 5: (512, 3e-3, 5e6), 6: (1024, 3e-3, 1e7)}
+SETTINGS = {3: (512, 3e-3, 3e6), 4: (512, 3e-3, 4e6), 5: (512, 3e-3, 5e6), 6: (1024, 3e-3, 5e6)}
+
+# Boards 3 to 5 were chosen by noise scales measured there: a few hundred half way up, mostly 500 to
+# 5000 near perfect play. From 7 on they are extrapolated, to be revised by the noise scales that
+# runs there measure: the batch doubles with the board but stays below the 5000; the wider the
+# network, the smaller the learning rate; samples are at least a twentieth of the published ones,
+# where 5x5 took a thirty-eighth. They are the same on a CPU and on a GPU, so that a run is one
+# experiment wherever it is made: what fills a GPU is that several runs share it, not more games in
+# each, whose batch would leave the noise scale behind.
+SETTINGS |= {7: (2048, 2e-3, 2e7), 8: (4096, 1e-3, 5e7), 9: (4096, 1e-3, 1e8),
+             10: (4096, 1e-3, 1.5e8), 11: (4096, 1e-3, 2e8)}
+
+#: Networks for boards larger than the paper's, first the one that stands for the cheapest perfect
+#: one, which is not known: the largest that a state of :mod:`.packs` has room for.
+BEYOND = dict.fromkeys((10, 11), [(512, 4), (128, 2), (512, 1), (128, 8), (64, 1), (16, 8)])
+
+CHEAPEST |= {boardsize: each[0] for boardsize, each in BEYOND.items()}
 
 DECADES = 3.2        # of compute that a run's snapshots span, at least 12 of them
 PER_DECADE = 5       # snapshots
@@ -78,6 +94,8 @@ def ordered(boardsize):
     The cheapest perfect one leads; then always the one whose number of parameters (in the
     logarithm) is farthest from all chosen so far: the frontier is covered before it is filled.
     """
+    if boardsize in BEYOND:
+        return list(BEYOND[boardsize])
     size = {n: math.log(networks.count_params(boardsize, *n)) for n in grid(boardsize)}
     chosen = [CHEAPEST[boardsize]]
     while len(chosen) < len(size):
@@ -94,8 +112,6 @@ def plan(boards, seeds=1, settings=None, n_runs=None):
 
     Args:
         boards: board sizes.
-    if boardsize in BEYOND:
-        return list(BEYOND[boardsize])
         seeds: runs of each network; the second seeds come after all the first.
         settings: {boardsize: (n_envs, lr, samples)}, by default :data:`SETTINGS`.
         n_runs: of each board, the first so many; by default all.

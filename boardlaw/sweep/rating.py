@@ -14,6 +14,9 @@ WIDTH = 25.
 #: Games of the top agent against each of the others, in each order.
 DIRECT_GAMES = 512
 
+#: The largest board on which the exact player moves in milliseconds.
+QUICK = 5
+
 _SEED = 2021
 
 
@@ -54,9 +57,9 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
     The best are three with 64 nodes, whose ratings make the frontier, and three of all.
 
     These games, too, change the ratings, and so perhaps who is best: it goes on until the best have
-    played. Against the exact player they play four times as many: what sets the scale's 0 should be
-    its games with near equals, not those with weak agents, whom it beats more surely than anyone
-    does who samples moves.
+    played. Against the exact player they play four times as many, where it is quick: what sets the
+    scale's 0 should be its games with near equals, not those with weak agents, whom it beats more
+    surely than anyone does who samples moves.
 
     Args:
         pool, deadline, device: as for :func:`rate`.
@@ -69,7 +72,8 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
             elo = ratings.ratings(found).elo.drop(exact)
             strongest = {*elo.nlargest(3).index,
                          *elo[found.test_nodes == best.NODES].nlargest(3).index}
-            todo += [(exact, int(i), 4*n_games) for i in sorted(strongest)]
+            against_exact = 4*n_games if boardsize <= QUICK else n_games
+            todo += [(exact, int(i), against_exact) for i in sorted(strongest)]
         played = play(todo, pool, deadline, device=device)
 
 

@@ -14,7 +14,7 @@ from ..training import train
 from . import state
 
 #: The largest board that has the exact solver's player among its agents, as 0.
-SOLVED = 5
+SOLVED = 6
 
 
 def train_all(jobs, pool, database, deadline=math.inf, device='cpu', report=print):
