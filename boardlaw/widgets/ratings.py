@@ -27,7 +27,7 @@ class Elo(views.View):
 
     def __init__(self, strengths, games=32, seed=0, live=True):
         super().__init__(live)
-        self.strengths = pd.Series(strengths, dtype=float)
+        self.strengths = pd.Series(strengths, dtype=float).copy()
         if len(self.strengths) < 2 or not self.strengths.index.is_unique:
             raise ValueError('strengths must name at least two players, each once')
         if not np.isfinite(self.strengths).all():
