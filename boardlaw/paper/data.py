@@ -255,9 +255,11 @@ def test_flops(agents, literal=False) -> pd.Series:
 
 
 def largest_board(agents) -> pd.DataFrame:
-    """The agents of the largest board, on which test-time compute is studied."""
-    check(agents, 'boardsize')
-    return agents[agents.boardsize == agents.boardsize.max()]
+    """The agents of the largest board on which search trees of several sizes were rated."""
+    check(agents, 'boardsize', 'test_nodes')
+    n_trees = agents.groupby('boardsize').test_nodes.nunique()
+    several = n_trees[n_trees > 1] if (n_trees > 1).any() else n_trees
+    return agents[agents.boardsize == several.index.max()]
 
 
 def test_curves(agents, floors=(-2000, -1500, -1000, -500), literal=False) -> pd.DataFrame:
