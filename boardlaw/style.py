@@ -18,7 +18,7 @@ from numbers import Integral
 
 import matplotlib
 import numpy as np
-from matplotlib import figure, ticker
+from matplotlib import figure, patheffects, ticker
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
@@ -228,6 +228,8 @@ def spread(values, gap):
 def label(ax, x, y, text, color=INK, dx=5, dy=0, **kwargs):
     """Writes `text` beside the point (x, y), `dx` and `dy` printer's points away from it.
 
+    A halo of the ground's colour keeps it legible where lines pass below it.
+
     Args:
         ax: axes to write on.
         color: of what is named; the text's is that, dark enough to read.
@@ -235,8 +237,10 @@ def label(ax, x, y, text, color=INK, dx=5, dy=0, **kwargs):
     """
     ha = 'left' if dx > 0 else 'right' if dx < 0 else 'center'
     va = 'center' if dy == 0 else 'bottom' if dy > 0 else 'top'
+    halo = [patheffects.withStroke(linewidth=2.5, foreground=PAPER)]
     return ax.annotate(text, (x, y), (dx, dy), textcoords='offset points', annotation_clip=False,
-                       color=text_color(color), **{'ha': ha, 'va': va, 'weight': 'bold', **kwargs})
+                       color=text_color(color), path_effects=halo,
+                       **{'ha': ha, 'va': va, 'weight': 'bold', **kwargs})
 
 
 def label_lines(ax, points, side='right', size=10, dx=5):
@@ -305,7 +309,8 @@ def title(ax, text, note=None):
         text: its name.
         note: what stands below that, smaller.
     """
-    ax.set_title(text, color=INK, pad=22 if note else None)
+    ax.set_title(text, color=INK, loc='left', size=RC['axes.titlesize'],
+                 pad=22 if note else RC['axes.titlepad'])
     if note:
         ax.annotate(note, (0, 1), (0, 8), xycoords='axes fraction', textcoords='offset points',
                     color=MUTED, size=9, annotation_clip=False)

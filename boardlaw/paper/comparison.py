@@ -167,7 +167,7 @@ def frontiers(ours, theirs):
         color, start = boardsize_color(boardsize), front.iloc[0]
         ax.plot(front.train_flops, front.elo, color=color, lw=2.2, alpha=.3)
         style.label(ax, start.train_flops, start.elo, f'{boardsize_name(boardsize)}, 2021', color,
-                    dx=0, dy=-5, size=8, weight='normal')
+                    dx=0, dy=-5, size=9, weight='normal')
     for boardsize, front in mine.groupby('boardsize'):
         ax.plot(front.train_flops, front.elo, color=boardsize_color(boardsize), lw=2.6)
     both = pd.concat([ours, theirs])

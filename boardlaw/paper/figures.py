@@ -182,8 +182,10 @@ def _frontiers(agents, name):
         ax.plot(x, front.elo, color=color, lw=2.2)
         ax.plot(x, fit.predict(boardsize, x), '--', color=color, lw=1.2, dash_capstyle='butt')
     _compute_axes(ax, fronts, fronts, name)
-    _key(ax, .99, f'solid: best of all runs\ndashed: one fit to all,\n'
-                  f'+{fit.incline_flops:.0f} Elo per 10×', ha='right')
+    ax.text(.99, .03, 'solid: best of all runs\ndashed: one fit to all,\n'
+                      f'+{fit.incline_flops:.0f} Elo per 10×', transform=ax.transAxes, ha='right',
+            size=9, color=MUTED, linespacing=1.4, zorder=1,
+            bbox={'facecolor': style.PAPER, 'edgecolor': 'none', 'pad': 1, 'alpha': .85})
     rms = np.sqrt((fit.residuals(fronts)**2).mean())
     return style.describe(fig, (
         f'Best Elo against training compute by board size. {_in_words(fronts)} Dashed, the fit: a '
@@ -241,9 +243,8 @@ def resid_var(agents):
     ax.set(xlabel='Largest board in the fit', xlim=(table.seen.min() - .15, table.seen.max() + .15))
     style.boardsize_axis(ax.xaxis, table.seen.unique())
     style.log_axis(ax.yaxis, subs=(1, 2, 5), percent=True)
-    style.title(ax, 'Residual variance, by predicted board')
-    _key(ax, .02, 'filled, thick: a board larger\nthan any in the fit\n'
-                  'hollow, thin: a board in the fit')
+    style.title(ax, 'Residual variance, by predicted board',
+                'filled, thick: a board larger than any in the fit')
     style.label_lines(ax, ends, dx=8)
     largest = table[table.boardsize == table.boardsize.max()]
     each = ', '.join(f'{100*r:.2g}% with boards up to {boardsize_name(s)}'
@@ -275,7 +276,7 @@ def test_compute(agents, floors=(-2000, -1500, -1000, -500), literal=False):
         color, name = shades[run], f'{curve.depth.iloc[0]}×{curve.width.iloc[0]}'
         ax.plot(curve.test_flops, curve.elo, 'o-', ms=3.5, color=color)
         for nodes, x, y in zip(curve.test_nodes, curve.test_flops, curve.elo):
-            style.label(ax, x, y, f'{nodes}', color, dx=3, dy=-4, size=7, weight='normal')
+            style.label(ax, x, y, f'{nodes}', color, dx=3, dy=-4, size=8, weight='normal')
         style.label(ax, curve.test_flops.iloc[0], curve.elo.iloc[0], name, color, dx=0, dy=5)
         words.append(f'{name} from {curve.elo.iloc[0]:.0f} Elo with {curve.test_nodes.iloc[0]} '
                      f'to {curve.elo.iloc[-1]:.0f} with {curve.test_nodes.iloc[-1]} nodes')
@@ -316,14 +317,14 @@ def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False):
     ax.set_xscale('log')
     ax.set_yscale('log')
     style.log_axis(ax.xaxis)
-    ax.margins(y=.1)
+    ax.margins(x=.12, y=.1)
     style.log_axis(ax.yaxis)
     ax.set_xlabel(COMPUTE)
     name = boardsize_name(board.boardsize.iloc[0])
     equation = _equation(f'log₁₀(test) = {fit.train:.2g} · log₁₀(train) + {fit.elo:.2g} · Elo '
                          f'+ {fit.const:.2g}')
     style.title(ax, f'{_test_axis(literal)}, by Elo on {name}', equation)
-    style.label_lines(ax, ends, side='left', size=9)
+    style.label_clear(ax, ends, size=9)
     return style.describe(fig, (
         f'Least test compute against training compute for {len(levels)} levels of Elo on {name}, '
         f'both logarithmic; the lines fall. Fit: {equation}: ten times the training compute '
@@ -367,13 +368,6 @@ def optimal_model_size(agents):
     return style.describe(fig, (
         'Size of the best network within a training compute, by board size, both logarithmic: '
         f'{each}. Fit to all: {equation}.'), _source(agents))
-
-
-def _key(ax, x, text, ha='left'):
-    """Says at the bottom of the axes, under the lines, what kinds of lines there are."""
-    ax.text(x, .03, text, transform=ax.transAxes, ha=ha, size=9, color=MUTED, linespacing=1.4,
-            zorder=1,
-            bbox={'facecolor': style.PAPER, 'edgecolor': 'none', 'pad': 1, 'alpha': .85})
 
 
 def _source(frame):
