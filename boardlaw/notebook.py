@@ -15,12 +15,14 @@ def attended() -> bool:
     """Whether someone sits in front of the notebook, who could answer a question.
 
     A program that runs a notebook (nbclient, nbval, and so Jupyter Book) says with each cell that
-    it takes no input; JupyterLab, Colab and editors take it.
+    it takes no input. JupyterLab, Colab and editors take it; a message that does not say, such as
+    the click on a widget, comes from those.
     """
     kernel = _kernel()
     if kernel is None:
         return False
-    return bool(kernel.get_parent().get('content', {}).get('allow_stdin', False))
+    message = getattr(kernel, 'get_parent', dict)() or {}
+    return bool(message.get('content', {}).get('allow_stdin', True))
 
 
 def mimebundle(text, html, make_widget, live=True) -> dict:

@@ -82,8 +82,8 @@ def test_a_notebook_is_attended_if_its_client_takes_input(monkeypatch):
     assert notebook.in_kernel() and notebook.attended()
     parent['content']['allow_stdin'] = False
     assert notebook.in_kernel() and not notebook.attended()
-    parent.clear()      # a message that says nothing, such as one of a widget
-    assert not notebook.attended()
+    parent['content'] = {'comm_id': 'x'}    # a click on a widget: it says nothing of input
+    assert notebook.attended()
 
 
 def test_a_notebook_run_by_a_program_stores_the_picture_alone():

@@ -12,7 +12,8 @@ In a stored page, and where ipywidgets is missing, it is a picture, or a script 
 kernel. What its buttons and sliders do are methods, which a program may call as well; `.widget()`
 is the ipywidgets widget itself.
 
-Explained in the chapters book/training.ipynb, book/search.ipynb and book/elo.ipynb.
+Explained in the chapters book/search.ipynb, book/training.ipynb, book/arena.ipynb and
+book/elo.ipynb.
 """
 from .games import Play, Watch, play, watch
 from .ratings import Elo, elo

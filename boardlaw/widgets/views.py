@@ -138,10 +138,13 @@ def policy_words(world, policy, n=4):
 
 def side_by_side(*figures):
     """(HTML, caption) pairs as figures in a row, which wraps where it is narrow."""
+    parts = []
+    for body, caption in figures:
+        words = ('<figcaption style="font-size:85%;text-align:center;color:inherit">'
+                 f'{escape(caption)}</figcaption>' if caption else '')
+        parts.append(f'<figure style="margin:0;max-width:100%">{body}{words}</figure>')
     return ('<div style="display:flex;flex-wrap:wrap;gap:1.2em;align-items:flex-start">'
-            + ''.join(f'<figure style="margin:0;max-width:100%">{body}<figcaption style='
-                      f'"font-size:85%;text-align:center">{escape(caption)}</figcaption></figure>'
-                      for body, caption in figures) + '</div>')
+            + ''.join(parts) + '</div>')
 
 
 def table(frame, digits):
