@@ -29,6 +29,7 @@ INTERNAL = {
     'boardlaw.arena.pipes': 'processes, for boardlaw.arena.gtp',
     'boardlaw.elos.design': 'boardlaw.elos has its names',
     'boardlaw.elos.games': 'boardlaw.elos has its names',
+    'boardlaw.elos.kernels': 'compiled, for boardlaw.elos',
     'boardlaw.elos.newton': 'linear algebra, for boardlaw.elos',
     'boardlaw.hex.worlds': 'boardlaw.hex has its names',
     'boardlaw.hex.solver_kernels': 'compiled, for boardlaw.hex.solver',

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtri
 
-from . import newton
+from . import kernels, newton
 from .design import suggest
 from .games import Games, pairs, read, symmetrize
 
@@ -86,7 +86,7 @@ def solve(ws, gs=None, islands: str = 'error') -> pd.Series:
     elo = np.full(len(games.agents), np.nan)
     for members, part, graph in _parts(games, islands):
         if len(members) > 1:
-            x = newton.Fit(graph)(part.wins + 1, part.games - part.wins + 1)
+            x = newton.Fit(graph)(part.wins + 1, part.games + 2)
             elo[members] = x - x.max()
     return pd.Series(elo, games.agents, name='elo')
 
@@ -216,22 +216,20 @@ def _jeffreys(graph, games):
     A pair's pseudo-games are its leverage: the share of its own games in what is known of its
     difference, that is its weight times the variance of the difference. All add up to n - 1.
     """
-    i, j, wins, total = graph.i, graph.j, games.wins, games.games
+    wins, total = games.wins, games.games
     fit, lever = newton.Fit(graph), np.full(len(wins), (graph.n - 1) / len(wins))
-    x = fit(wins + lever / 2, total - wins + lever / 2, tolerance=1e-5)
+    x = fit(wins + lever / 2, total + lever, tolerance=1e-3)  # where to begin
     ground = x.argmax()
     for _ in range(20):
-        p = newton.winrates(graph.difference(x))
-        weights = (total + lever) * p * (1 - p)
+        _, weights = graph.slopes(x, wins, total + lever)
         cov = graph.covariance(weights, ground)
-        var = np.diag(cov)
-        lever = weights * (var[i] + var[j] - 2 * cov[i, j])
-        before, x = x, fit(wins + lever / 2, total - wins + lever / 2, tolerance=1e-5)
+        lever = kernels.leverages(cov, graph.i, graph.j, weights)
+        before, x = x, fit(wins + lever / 2, total + lever, tolerance=1e-5)
         moved = (x - x[ground]) - (before - before[ground])
-        if (np.abs(moved) <= .1 * np.sqrt(var)).all():
+        if (np.abs(moved) <= .1 * np.sqrt(np.diag(cov))).all():
             break
     if games.counts is not None:
-        spread = weights * _by_colour(p, games.counts)
+        spread = weights * _by_colour(newton.winrates(graph.difference(before)), games.counts)
         cov = cov @ (graph.laplacian(spread) @ cov)
     return x, cov
 

@@ -59,9 +59,9 @@ def _belief(played):
     n = len(played.agents)
     graph, x = newton.Graph(n, played.i, played.j), np.zeros(n)
     for _ in range(100):
-        p = newton.winrates(graph.difference(x))
-        slope = graph.net(played.wins - played.games * p) - x / PRIOR_STD**2
-        precision = graph.laplacian(played.games * p * (1 - p)).toarray()
+        slope, weights = graph.slopes(x, played.wins, played.games)
+        slope -= x / PRIOR_STD**2
+        precision = graph.laplacian(weights).toarray()
         precision[np.arange(n), np.arange(n)] += PRIOR_STD**-2
         factor = cho_factor(precision, lower=True, overwrite_a=True, check_finite=False)
         step = cho_solve(factor, slope, check_finite=False)

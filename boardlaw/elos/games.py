@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from . import kernels
+
 TRIAL_COLUMNS = ['black_agent', 'white_agent', 'black_wins', 'white_wins']
 COUNT_COLUMNS = ['black_wins', 'black_games', 'white_wins', 'white_games']
 
@@ -161,12 +163,9 @@ def _read_square(ws, gs):
             raise ValueError('ws and gs must have the same agents in the same order, as rows and '
                              'as columns')
     agents, w, g = ws.index, ws.to_numpy(float), gs.to_numpy(float)
-    i, j = np.nonzero(np.triu((g != 0) & (g == g), 1))
-    wins, losses, games, again = w[i, j], w[j, i], g[i, j], g[j, i]
-    _check((games != again) | (games < 0), agents, i, j, 'have unequal or negative games in gs')
-    # nan fails the comparison, so a pair with games but without wins is caught here too.
-    _check(~((wins >= 0) & (losses >= 0) & (np.abs(wins + losses - games) <= 1e-6 * games)),
-           agents, i, j, 'have wins in ws that do not add up to their games in gs')
+    i, j, wins, games, unequal, unsound = kernels.pairs_above(w, g)
+    _check(unequal, agents, i, j, 'have unequal or negative games in gs')
+    _check(unsound, agents, i, j, 'have wins in ws that do not add up to their games in gs')
     return Games(agents, i, j, wins, games)
 
 

@@ -13,6 +13,8 @@ from scipy.sparse import csr_array, diags_array
 from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
 from scipy.sparse.linalg import LinearOperator, cg
 
+from . import kernels
+
 DENSE = 2000     # agents up to which a dense Cholesky factor is the quickest
 BANDWIDTH = 500  # up to which a banded one is
 
@@ -26,33 +28,34 @@ class Graph:
 
     def __init__(self, n: int, i: np.ndarray, j: np.ndarray):
         self.n, self.i, self.j = n, i, j
-        self.places = None  # of the pairs in a dense matrix
-        ends = np.stack([i, j], 1).astype(np.int32).ravel()
-        offsets = np.arange(0, len(ends) + 1, 2, dtype=np.int32)
-        sides = np.tile([1., -1.], len(i))
-        # The incidence matrix, `[n_pairs, n]`, with and without the sign of the second agent.
-        self.signed = csr_array((sides, ends, offsets), shape=(len(i), n))
-        self.unsigned = csr_array((np.abs(sides), ends, offsets), shape=(len(i), n))
 
     def difference(self, x: np.ndarray) -> np.ndarray:
         """x_i - x_j, `[n_pairs]`."""
-        return self.signed @ x
+        return kernels.difference(x, self.i, self.j)
 
     def net(self, flow: np.ndarray) -> np.ndarray:
         """Sum `[n]` over each agent's pairs, counted negative where it is the second of the two."""
-        return self.signed.T @ flow
+        return np.bincount(self.i, flow, self.n) - np.bincount(self.j, flow, self.n)
+
+    def slopes(self, x: np.ndarray, wins: np.ndarray, games: np.ndarray):
+        """The log-likelihood's gradient `[n]` at `x`, and the pairs' weights games p (1 - p)."""
+        with np.errstate(over='ignore'):  # exp(710) is inf, and the rate rightly 0
+            odds = np.exp(-self.difference(x))
+        return kernels.slopes(self.n, self.i, self.j, odds, wins, games)
 
     def total(self, weights: np.ndarray) -> np.ndarray:
         """Sum `[n]` over each agent's pairs."""
-        return self.unsigned.T @ weights
+        return np.bincount(self.i, weights, self.n) + np.bincount(self.j, weights, self.n)
 
     def laplacian(self, weights: np.ndarray) -> csr_array:
         """`[n, n]`: x @ laplacian @ x is the sum of weights times squared differences."""
-        return (self.signed.T @ diags_array(weights) @ self.signed).tocsr()
+        above = csr_array((weights, (self.i, self.j)), shape=(self.n, self.n))
+        return (diags_array(self.total(weights), dtype=float) - above - above.T).tocsr()
 
     def islands(self) -> np.ndarray:
         """Label `[n]` of the connected part that each agent is in."""
-        if len(self.i) and (self.total(np.ones(len(self.i))) == self.n - 1).any():
+        met = np.bincount(self.i, minlength=self.n) + np.bincount(self.j, minlength=self.n)
+        if len(self.i) and met.max() == self.n - 1:
             return np.zeros(self.n, int)  # one agent has met all others
         edges = csr_array((np.ones(len(self.i)), (self.i, self.j)), shape=(self.n, self.n))
         return connected_components(edges, directed=False)[1]
@@ -62,7 +65,7 @@ class Graph:
 
         The inverse of the Laplacian without its row and column `ground`, which are 0 here.
         """
-        a = self._triangle(weights, 0.)
+        a = kernels.laplacian(self.n, self.i, self.j, weights, 0.).T
         a[ground], a[:, ground], a[ground, ground] = 0, 0, 1
         chol, _ = cho_factor(a, lower=True, overwrite_a=True, check_finite=False)
         inverse, error = dpotri(chol, lower=1, overwrite_c=1)
@@ -83,18 +86,10 @@ class Graph:
             return self._banded(weights, place)
         return self._iterative(weights)
 
-    def _triangle(self, weights, shift):
-        """The dense Laplacian plus `shift`; its upper triangle is to be ignored."""
-        if self.places is None:
-            self.places = self.i * self.n + self.j
-        a = np.full(self.n**2, shift)
-        a[self.places] = shift - weights
-        a[::self.n + 1] = shift + self.total(weights)
-        return a.reshape((self.n, self.n), order='F')  # so that LAPACK works in place
-
     def _dense(self, weights):
         # A constant added to all entries moves only the eigenvalue of equal strengths, from 0.
-        a = self._triangle(weights, 2 * weights.sum() / self.n**2)
+        shift = 2 * weights.sum() / self.n**2
+        a = kernels.laplacian(self.n, self.i, self.j, weights, shift).T  # LAPACK works in place
         chol = cho_factor(a, lower=True, overwrite_a=True, check_finite=False)
         return lambda b: cho_solve(chol, b, check_finite=False)
 
@@ -127,39 +122,39 @@ class Graph:
 class Fit:
     """The maximum of the likelihood on one connected graph, for one or several sets of games.
 
-    The Hessian is factored again only if the steps do not shrink tenfold each: the last steps, and
-    another call with nearly the same games, go by the factor at hand.
+    The first guess takes a factor, of weights near the Hessian's. The Hessian itself is factored
+    only if the steps by the factor at hand do not shrink tenfold each; so, often, it is never, and
+    another call with nearly the same games does without any.
     """
 
     def __init__(self, graph: Graph):
         self.graph = graph
         self.x = self.solve = None
 
-    def __call__(self, wins: np.ndarray, losses: np.ndarray, tolerance: float = 1e-8) -> np.ndarray:
+    def __call__(self, wins: np.ndarray, games: np.ndarray, tolerance: float = 1e-8) -> np.ndarray:
         """Strengths `[n]` in nats, of mean 0. The first call starts at the weighted least-squares
         fit of the pairs' log odds, which on a tree is the answer.
 
-        :param wins: of the first agents, `[n_pairs]`, above 0, as are the losses: pseudo-games
-            are included
+        :param wins: of the first agents, `[n_pairs]`, above 0, pseudo-wins included
+        :param games: of the pairs, `[n_pairs]`, above the wins
         :param tolerance: the last step's largest change of a difference, nats
         """
-        graph, games = self.graph, wins + losses
+        graph, losses = self.graph, games - wins
         if self.x is None:
             weights = wins * losses / games
-            self.x = graph.factor(weights)(graph.net(weights * np.log(wins / losses)))
-        slow, size = self.solve is None, np.inf
+            self.solve = graph.factor(weights)
+            self.x = self.solve(graph.net(weights * np.log(wins / losses)))
+        slow, size = False, np.inf
         for _ in range(100):
-            difference = graph.difference(self.x)
-            p = winrates(difference)
-            excess = wins - games * p
+            gradient, weights = graph.slopes(self.x, wins, games)
             if slow:
-                self.solve = graph.factor(games * p * (1 - p))
-            step = self.solve(graph.net(excess))
+                self.solve = graph.factor(weights)
+            step = self.solve(gradient)
             before, size = size, np.ptp(step)
             slow = size > .1 * before
             # Newton's step is safe where no rate changes much; else it must gain something.
             if size > 1:
-                step *= _shorten(difference, graph.difference(step), wins, losses, excess)
+                step *= _shorten(graph, self.x, step, wins, losses, gradient @ step)
             self.x = self.x + step
             self.x -= self.x.mean()
             if size < tolerance:
@@ -174,12 +169,13 @@ def winrates(difference: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-difference))
 
 
-def _shorten(difference, along, wins, losses, excess):
+def _shorten(graph, x, step, wins, losses, slope):
     """The first of 1, 1/2, 1/4 .. of a step that gains a part of what its slope promises."""
     def value(d):
         return -(wins @ np.logaddexp(0, -d) + losses @ np.logaddexp(0, d))
 
-    size, now, slope = 1., value(difference), excess @ along
+    difference, along = graph.difference(x), graph.difference(step)
+    size, now = 1., value(difference)
     while size > 1e-6 and value(difference + size * along) < now + 1e-4 * size * slope:
         size /= 2
     return size
