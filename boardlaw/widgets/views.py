@@ -133,7 +133,7 @@ def policy_words(world, policy, n=4):
     order = np.argsort(-policy, kind='stable')[:n]
     seat, size = int(world.seats[0]), world.boardsize
     return ', '.join(f'{move_name(a, seat, size)} {100*float(policy[a]):.1f} %' for a in order
-                     if policy[a] > 0)
+                     if policy[a] >= .0005)
 
 
 def side_by_side(*figures):
