@@ -6,7 +6,7 @@
 It reads the database that the package ships unless ``sql.use`` or the environment variable
 BOARDLAW_DB names another: '2021', a path, or an SQLAlchemy URL.
 
-Explained in the chapter book/data2021.ipynb.
+Explained in the chapters book/data2021.ipynb and book/schema.ipynb.
 """
 from .database import BadDatabase, check, create, engine, execute, path_2021, query, target, use
 from .merging import merge

@@ -7,7 +7,7 @@ A sweep is a plan (:mod:`.grid`), done by workers (:mod:`.pools`), then rated (:
 its state is in the folder of runs and in the database: started again after an interruption, it goes
 on where it stopped; two sweeps on one folder share the work.
 
-Explained in the chapter book/arena.ipynb.
+Explained in the chapter book/replica.ipynb.
 """
 import math
 import time
