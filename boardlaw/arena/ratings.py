@@ -32,6 +32,8 @@ def trials(found):
 def ratings(found, played=None):
     """Elo and its 95 % interval of these agents, the exact player or else the best at 0.
 
+    The best is 0, too, as long as the exact player has not played.
+
     Args:
         found: from :func:`agents`.
         played: from :func:`trials`, by default all that the database has.
@@ -44,6 +46,8 @@ def ratings(found, played=None):
     if played.empty:
         return pd.DataFrame(np.nan, found.index, ['elo', 'std', 'lower', 'upper'])
     pairs, ref = elos.pairs(played), reference(found)
+    if ref not in {*pairs.agent, *pairs.opponent}:
+        ref = None
     rows = elos.intervals(pairs, islands='each', reference=ref)*elos.to_elo
     island = elos.find_islands(pairs)
     return rows[island == island.get(ref, 0)].reindex(found.index)
