@@ -36,7 +36,8 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/sanitize.cfg
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: help install book test lint coverage notebooks picture bench soak audit gpu-check clean
+.PHONY: help install book test lint coverage notebooks picture bench soak audit gpu-check \
+	gpu-replica clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -92,8 +93,23 @@ audit: ## known vulnerabilities in the pinned versions, by pip-audit; needs the 
 	$(PYTHON) -m venv "$(BUILD)/audit" && "$(BUILD)/audit/bin/pip" install -q pip-audit
 	"$(BUILD)/audit/bin/pip-audit" --disable-pip --no-deps -r requirements.txt -r constraints.txt
 
-gpu-check: ## on a machine with a GPU: all that needs one, in eight minutes, with PYTHON as it is
-	PYTHONPATH="$(CURDIR)" $(PYTHON) benchmarks/gpu_check.py $(REPORT)
+# On a machine with a GPU, PYTHON is used as it is; what it lacks comes from a folder WHEELS.
+GPU_RUN = $(if $(WHEELS),$(PYTHON) -m pip install -q --no-index --no-deps --upgrade \
+	--target "$(BUILD)/site" "$(WHEELS)"/*.whl &&) \
+	PYTHONPATH="$(call absolute,$(BUILD))/site:$(CURDIR)" $(PYTHON)
+
+gpu-check: ## on a machine with a GPU: all that needs one, in eight minutes
+	$(GPU_RUN) benchmarks/gpu_check.py $(REPORT)
+
+# A visit to a GPU that is at hand for minutes: CONTRIBUTING.md has the order of calls.
+BOARDS ?= 6,7,8
+STATE ?= output/state
+TO ?= $(STATE)
+MINUTES ?= 8
+
+gpu-replica: ## on a machine with a GPU: eight minutes of the replica, from STATE to TO, for BOARDS
+	export BOARDLAW_OUTPUT="$(call absolute,$(BUILD))/visit"; $(GPU_RUN) -m boardlaw visit --boards $(BOARDS) \
+	    --runs 6 --minutes $(MINUTES) --device cuda --state "$(STATE)" --to "$(TO)" $(VISIT)
 
 clean: ## remove what was built; .venv stays
 	rm -rf "$(BUILD)"

@@ -92,14 +92,8 @@ def add_sweep(commands):
         'frontier first, and lets them play until their Elo is known to 25 either way. Ctrl-C ends '
         'it; started again, it goes on where it stopped. Two sweeps on one folder share the work.',
         epilog='Example: python -m boardlaw sweep --boards 3,4,5 --minutes 120')
-    parser.add_argument('--boards', required=True, type=_numbers, metavar='S,S', help='board sizes')
+    _add_jobs(parser)
     parser.add_argument('--minutes', type=float, help='for all of it (default: until all is done)')
-    parser.add_argument('--study', choices=['grid', 'long', 'lambda'], default='grid',
-                        help="the paper's networks; the cheapest perfect one of each board, three "
-                        'times as long; or both rules for lambda, side by side (default: grid)')
-    parser.add_argument('--seeds', type=int, help='runs of each kind (default: 1; of lambda 3)')
-    parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
-                        'the first of the plan')
     parser.add_argument('--test-boards', type=_numbers, default=(), metavar='S,S', help='boards '
                         'whose agents are rated with trees of 1, 2, 4 .. 512 nodes as well')
     parser.add_argument('--database', metavar='URL', help='path or URL of the evaluation database '
@@ -114,26 +108,85 @@ def add_sweep(commands):
     parser.set_defaults(run=sweep)
 
 
+def _add_jobs(parser):
+    """What to train, for :func:`_jobs`."""
+    parser.add_argument('--boards', required=True, type=_numbers, metavar='S,S', help='board sizes')
+    parser.add_argument('--study', choices=['grid', 'long', 'lambda'], default='grid',
+                        help="the paper's networks; the cheapest perfect one of each board, three "
+                        'times as long; or both rules for lambda, side by side (default: grid)')
+    parser.add_argument('--seeds', type=int, help='runs of each kind (default: 1; of lambda 3)')
+    parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
+                        'the first of the plan')
+
+
+def _jobs(boards, seeds, n_runs, study):
+    from . import sweep as sweeps
+    return (sweeps.plan(boards, seeds or 1, n_runs=n_runs) if study == 'grid' else
+            sweeps.long_runs(boards, seeds or 1)[:n_runs] if study == 'long' else
+            sweeps.lambda_study(boards, seeds or 3)[:n_runs])
+
+
 def _numbers(text):
     return [int(part) for part in text.split(',')]
 
 
 def sweep(boards, seeds, n_runs, study, workers, ray, gpus, **options):
-    import signal
-
     from . import sweep as sweeps
-    # As Ctrl-C does, a kill ends the workers too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _end_on_sigterm()
     pool = sweeps.Local(workers) if ray is None else sweeps.Ray(ray, gpus)
-    jobs = (sweeps.plan(boards, seeds or 1, n_runs=n_runs) if study == 'grid' else
-            sweeps.long_runs(boards, seeds or 1)[:n_runs] if study == 'long' else
-            sweeps.lambda_study(boards, seeds or 3)[:n_runs])
-    sweeps.sweep(jobs, pool=pool, **options)
+    sweeps.sweep(_jobs(boards, seeds, n_runs, study), pool=pool, **options)
+
+
+def _end_on_sigterm():
+    """A kill ends the workers too, as Ctrl-C does."""
+    import signal
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def add_visit(commands):
+    parser = commands.add_parser(
+        'visit', help='go on with a sweep on a machine that is at hand for minutes',
+        description='Goes on with a sweep from the state in a folder, trains and rates for some '
+        'minutes, and writes the next state, with which any machine goes on. A state is a few '
+        'files of up to 15 MiB.',
+        epilog='Example: python -m boardlaw visit --boards 6,7,8 --runs 6 --device cuda --minutes '
+        '8 --state output/state')
+    _add_jobs(parser)
+    parser.add_argument('--state', required=True, dest='source', metavar='FOLDER',
+                        help='where the state is; without one there, the sweep begins')
+    parser.add_argument('--to', metavar='FOLDER', help="the next state's (default: the same)")
+    parser.add_argument('--minutes', type=float, default=8., help='for all of it (default: 8)')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    parser.add_argument('--workers', type=int, help='processes (default: one a core; 4 on a GPU)')
+    parser.set_defaults(run=visit)
+
+
+def visit(boards, seeds, n_runs, study, **options):
+    from .sweep import packs
+    _end_on_sigterm()
+    packs.visit(_jobs(boards, seeds, n_runs, study), **options)
+
+
+def add_unpack(commands):
+    parser = commands.add_parser(
+        'unpack', help='take home what visits have done: the runs and games of a state',
+        description='Unpacks the state in a folder into ./output or $BOARDLAW_OUTPUT: runs that '
+        'are not there or not as far, and games that its database lacks.')
+    parser.add_argument('folder', help='where the state is')
+    parser.set_defaults(run=unpack)
+
+
+def unpack(folder):
+    import json
+
+    from .sweep import packs
+    for done in packs.load(folder):
+        print(json.dumps(done))
 
 
 #: What makes each command's parser: called with the subparsers, sets `run` to a function of the
 #: parsed options.
-COMMANDS = [add_train, add_gtp, add_sweep]
+COMMANDS = [add_train, add_gtp, add_sweep, add_visit, add_unpack]
 
 
 def parser():

@@ -60,13 +60,25 @@ def unpack():
     with zipfile.ZipFile(RUNS) as file:
         names = sorted({Path(name).parts[0] for name in file.namelist()})
         for run in names:
-            home = runs.folder()/run
-            if home.exists():
-                continue
-            partial = pavlov.root()/f'.{run}.partial'
-            shutil.rmtree(partial, ignore_errors=True)
-            file.extractall(partial, [n for n in file.namelist() if n.startswith(f'{run}/')])
-            home.parent.mkdir(parents=True, exist_ok=True)
-            (partial/run).replace(home)
-            partial.rmdir()
+            if not (runs.folder()/run).exists():
+                extract(file, run)
     return names
+
+
+def extract(file, run):
+    """Puts one run of a zip file into the folder of runs, in place of an earlier state of it.
+
+    Args:
+        file: a `zipfile.ZipFile` with a folder for each run.
+        run: the run's name.
+    """
+    if not runs.safe(run):
+        raise ValueError(f'{run!r} is not the name of a run')
+    home, partial = runs.folder()/run, pavlov.root()/f'.{run}.partial'
+    shutil.rmtree(partial, ignore_errors=True)
+    file.extractall(partial, [n for n in file.namelist() if n.startswith(f'{run}/')])
+    home.parent.mkdir(parents=True, exist_ok=True)
+    if home.exists():
+        home.replace(partial/'before')
+    (partial/run).replace(home)
+    shutil.rmtree(partial)

@@ -3,7 +3,7 @@ import math
 import platform
 import warnings
 from contextlib import ExitStack
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from tqdm import tqdm
@@ -52,7 +52,15 @@ def register(job, nodes=(None,), every=1, known=None):
     if job.config.boardsize <= SOLVED:
         arena.register_perfect(job.config.boardsize)
     for n in nodes:
-        arena.register(run, n, every=every, version=version('boardlaw'), machine=machine())
+        arena.register(run, n, every=every, version=release(), machine=machine())
+
+
+def release():
+    """This package's version; 'unknown' in a checkout that nobody installed."""
+    try:
+        return version('boardlaw')
+    except PackageNotFoundError:
+        return 'unknown'
 
 
 def machine():
