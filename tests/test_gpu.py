@@ -354,6 +354,31 @@ def test_a_game_does_not_depend_on_its_neighbours(monkeypatch):
     np.testing.assert_array_equal(turns.tree.nodes['n'], whole.tree.nodes['n'])
 
 
+def test_numbers_of_games_come_again(monkeypatch):
+    """A match whose games end one by one needs few shapes; memory's limit holds."""
+    cuda = torch.device('cuda')
+    monkeypatch.setattr(searches, '_room', lambda device: 1000*searches.bytes_per_game(8, 3))
+    at_once = [searches.games_at_once(n, 8, 3, cuda) for n in range(5000)]
+    assert [at_once[n] for n in (0, 1, 64, 65, 256, 257, 512, 700, 768)] == [
+        0, 64, 64, 128, 256, 512, 512, 1000, 768]
+    assert set(at_once[1:513]) == {64, 128, 256, 512}
+    assert max(at_once) <= 1000
+    assert all(-(-n//k) == -(-n//1000) for n, k in enumerate(at_once) if n), 'no turn too many'
+
+
+def test_shapes_fill_no_more_than_their_share(monkeypatch):
+    searches._kept.clear()
+    monkeypatch.setattr(searches, '_room', lambda device: 10*searches.bytes_per_game(4, 3))
+    network = make_network(3)
+    for n in (4, 5, 2):
+        search(Hex.initial(n, 3), network, 4)
+    assert [key[0] for key in searches._kept] == [5, 2]
+    monkeypatch.setattr(searches, '_room', lambda device: 0)
+    search(Hex.initial(1, 3), network, 4)
+    assert [key[0] for key in searches._kept] == [1], 'the one in use is always there'
+    searches._kept.clear()
+
+
 @pytest.mark.parametrize('width', [16, FUSED_WIDTH + 1])
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
 def test_network_gone_wrong(bad, width):

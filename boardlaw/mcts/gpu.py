@@ -20,11 +20,17 @@ from . import tree as tree_module
 from .gpu_network import Forward
 from .kernels import PARENT, RULE_2021
 
-#: Shapes of searches whose buffers are kept.
-KEPT = 4
+#: Shapes of searches whose buffers are kept: two agents that meet have up to five each, as their
+#: games end.
+KEPT = 16
 
-#: Trees may fill this share of the device's memory; more games are searched in turns.
+#: Trees may fill this share of the device's memory; more games are searched in turns, and shapes
+#: not needed for long are dropped.
 MEMORY_SHARE = 1/4
+
+#: Games in multiples of this are a shape of their own; other numbers are filled up to a power of
+#: two, so that a match whose games end one by one needs few shapes.
+WHOLE, LEAST = 256, 64
 
 _GAMES = 32   # lanes of a program whose lanes are games
 
@@ -172,7 +178,9 @@ def searcher(n, n_nodes, network, settings, device):
     """The :class:`Searcher` of a shape, made anew or kept from before."""
     key = (n, n_nodes, network.boardsize, network.width, network.depth, settings, device)
     if key not in _kept:
-        while len(_kept) >= KEPT:
+        room = _room(device) - n*bytes_per_game(n_nodes, network.boardsize)
+        while _kept and (len(_kept) >= KEPT
+                         or sum(kept.trees.n_bytes for kept in _kept.values()) > room):
             _kept.popitem(last=False)
         _kept[key] = Searcher(n, n_nodes, network.boardsize, network.width, network.depth,
                               settings, device)
@@ -185,14 +193,23 @@ def bytes_per_game(n_nodes, boardsize):
     return Trees(1, n_nodes, boardsize, 'meta').n_bytes
 
 
+def _room(device):
+    """Bytes that trees may fill."""
+    if device.type != 'cuda':
+        return math.inf
+    return torch.cuda.get_device_properties(device).total_memory*MEMORY_SHARE
+
+
 def games_at_once(n_envs, n_nodes, boardsize, device):
-    """How many of ``n_envs`` games are searched together, as memory allows."""
+    """How many games are searched together where there are ``n_envs``: as memory allows, and a
+    number that comes again (see :data:`WHOLE`), beyond ``n_envs`` if need be."""
     if device.type != 'cuda' or n_envs == 0:
         return n_envs
-    room = torch.cuda.get_device_properties(device).total_memory*MEMORY_SHARE
-    most = max(1, int(room//bytes_per_game(n_nodes, boardsize)))
+    most = max(1, int(_room(device)//bytes_per_game(n_nodes, boardsize)))
     turns = -(-n_envs//most)
-    return -(-n_envs//turns)
+    at_once = -(-n_envs//turns)
+    filled = at_once if at_once % WHOLE == 0 else max(LEAST, triton.next_power_of_2(at_once))
+    return min(filled, most)
 
 
 def search(world, network, n_nodes, settings, keys, collect):
