@@ -123,8 +123,8 @@ class Fit:
     """The maximum of the likelihood on one connected graph, for one or several sets of games.
 
     The first guess takes a factor, of weights near the Hessian's. The Hessian itself is factored
-    only if the steps by the factor at hand do not shrink tenfold each; so, often, it is never, and
-    another call with nearly the same games does without any.
+    only where a step by the factor at hand is large, or not a tenth of the one before; often that
+    is never, and another call with nearly the same games does without as well.
     """
 
     def __init__(self, graph: Graph):
@@ -144,14 +144,14 @@ class Fit:
             weights = wins * losses / games
             self.solve = graph.factor(weights)
             self.x = self.solve(graph.net(weights * np.log(wins / losses)))
-        slow, size = False, np.inf
+        size = np.inf
         for _ in range(100):
             gradient, weights = graph.slopes(self.x, wins, games)
-            if slow:
-                self.solve = graph.factor(weights)
             step = self.solve(gradient)
-            before, size = size, np.ptp(step)
-            slow = size > .1 * before
+            if np.ptp(step) > min(1., .1 * size):
+                self.solve = graph.factor(weights)
+                step = self.solve(gradient)
+            size = np.ptp(step)
             # Newton's step is safe where no rate changes much; else it must gain something.
             if size > 1:
                 step *= _shorten(graph, self.x, step, wins, losses, gradient @ step)
