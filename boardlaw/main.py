@@ -119,9 +119,9 @@ def _add_jobs(parser):
                         'the first of the plan')
 
 
-def _jobs(boards, seeds, n_runs, study):
+def _jobs(boards, seeds, n_runs, study, largest=None):
     from . import sweep as sweeps
-    return (sweeps.plan(boards, seeds or 1, n_runs=n_runs) if study == 'grid' else
+    return (sweeps.plan(boards, seeds or 1, n_runs=n_runs, largest=largest) if study == 'grid' else
             sweeps.long_runs(boards, seeds or 1)[:n_runs] if study == 'long' else
             sweeps.lambda_study(boards, seeds or 3)[:n_runs])
 
@@ -164,7 +164,7 @@ def add_visit(commands):
 def visit(boards, seeds, n_runs, study, **options):
     from .sweep import packs
     _end_on_sigterm()
-    packs.visit(_jobs(boards, seeds, n_runs, study), **options)
+    packs.visit(_jobs(boards, seeds, n_runs, study, packs.LARGEST), **options)
 
 
 def add_unpack(commands):

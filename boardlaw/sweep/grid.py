@@ -32,12 +32,16 @@ SETTINGS |= {7: (2048, 2e-3, 2e7), 8: (4096, 1e-3, 5e7), 9: (4096, 1e-3, 1e8),
 
 #: Networks for boards larger than the paper's, first the one that stands for the cheapest perfect
 #: one, which is not known: the largest that a state of :mod:`.packs` has room for.
-BEYOND = dict.fromkeys((10, 11), [(512, 4), (128, 2), (512, 1), (128, 8), (64, 1), (16, 8)])
+BEYOND = dict.fromkeys((10, 11), [(512, 4), (128, 2), (64, 4), (128, 1), (64, 1), (16, 8)])
 
 CHEAPEST |= {boardsize: each[0] for boardsize, each in BEYOND.items()}
 
 DECADES = 3.2        # of compute that a run's snapshots span, at least 12 of them
 PER_DECADE = 5       # snapshots
+
+#: Networks with more parameters than this have snapshots over fewer decades: they take room, and
+#: after so few samples they know nothing.
+LARGE, LARGE_DECADES = 1_000_000, 2.4
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def ordered(boardsize):
     return chosen
 
 
-def plan(boards, seeds=1, settings=None, n_runs=None):
+def plan(boards, seeds=1, settings=None, n_runs=None, largest=None):
     """All jobs of a sweep, in order: every board's first network, every board's second, ...
 
     Every run of a board sees the same number of samples, but a larger network than the cheapest
@@ -115,6 +119,7 @@ def plan(boards, seeds=1, settings=None, n_runs=None):
         seeds: runs of each network; the second seeds come after all the first.
         settings: {boardsize: (n_envs, lr, samples)}, by default :data:`SETTINGS`.
         n_runs: of each board, the first so many; by default all.
+        largest: parameters of a network; those with more are left out.
 
     Returns:
         A list of :class:`Job`.
@@ -127,8 +132,11 @@ def plan(boards, seeds=1, settings=None, n_runs=None):
         n_envs, lr, samples = settings[boardsize]
         cheapest = networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])*samples
         queues.append([
-            Job(config, min(samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}')
+            Job(config, min(samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}',
+                DECADES if n_params <= LARGE else LARGE_DECADES)
             for seed in range(seeds) for w, d in ordered(boardsize)
+            for n_params in [networks.count_params(boardsize, w, d)]
+            if largest is None or n_params <= largest
             for config in [Config(boardsize, w, d, n_envs=n_envs, lr=lr, seed=seed)]][:n_runs])
     return [queue[i] for i in range(max(map(len, queues), default=0))
             for queue in queues if i < len(queue)]

@@ -27,7 +27,7 @@ from . import pools, rating, shipping, state
 from .training import machine, release, train_all
 
 #: Bytes of a file of a state, and what a state should have at most in all.
-PART, MOST = 15*2**20, 60*2**20
+PART, MOST = 15*2**20, 52*2**20
 
 #: Parameters of a network from which a state holds its snapshots in half precision, which is how
 #: the search on a GPU plays them; and the most that a state has room for.
@@ -315,7 +315,7 @@ def load(folder):
             raise CorruptFile(f'the state in "{folder}" is damaged: {e}. Copy all its files '
                               'again') from e
         if (root/_DATABASE).exists():
-            with sql.use(root/_DATABASE):
+            with sql.use(sql.create(root/_DATABASE)):
                 sql.merge(f'{scratch}/{_DATABASE}')
         else:
             shutil.move(f'{scratch}/{_DATABASE}', root/_DATABASE)
