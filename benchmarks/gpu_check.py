@@ -3,9 +3,11 @@
     python benchmarks/gpu_check.py [benchmarks/gpu_report.json] [--minutes 8] [--only search ...]
 
 Checks the GPU's games and searches against the CPU's, measures the search beside the network
-alone, the gaps between launches, memory, the learner and whole trainings, and trains two agents
-for a short while. Each part's results go to the report as they come, with the date and the card;
-what did not fit into the time is listed as left out. The exit code is 1 if a part failed.
+alone, the gaps between launches, trainings side by side, matches, memory, the learner and whole
+trainings, and trains two agents for a short while. Each part's results go to the report as they
+come, with the date and the card; what did not fit into the time is listed as left out, and a part
+that does not end is cut off at the end of the time. gpu_times.csv, beside the report, gets a row of
+the main figures: a table of versions and times. The exit code is 1 if a part failed.
 
 ``--rehearse`` runs every part in miniature on a CPU, through Triton's interpreter: its figures mean
 nothing and are not written.
@@ -14,9 +16,11 @@ The tests at full size come last and want four minutes: run them by themselves, 
 """
 import argparse
 import datetime
+import faulthandler
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -31,11 +35,12 @@ if REHEARSE:
 if missing := [x for x in ('torch', 'triton', 'numba') if find_spec(x) is None]:
     sys.exit(f'Nothing was measured: {", ".join(missing)} not installed for {sys.executable}')
 
+import gpu_profile  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import triton  # noqa: E402
 
-from boardlaw import gpu, learning, mcts, networks, rng, selfplay  # noqa: E402
+from boardlaw import arena, gpu, learning, mcts, networks, rng, selfplay  # noqa: E402
 from boardlaw.hex import Hex  # noqa: E402
 from boardlaw.mcts import gpu as searches  # noqa: E402
 from boardlaw.mcts.gpu_network import FUSED_WIDTH  # noqa: E402
@@ -218,32 +223,53 @@ def layers():
             'torch_half_ms': 1e3*seconds(graphed(plain))[0]}
 
 
-def launches():
-    """How long each kernel of a move runs, and how much of the time none does."""
+def profile():
+    """Of a move's search, and of training steps: how long each kernel runs, what for, and how much
+    of the time none does."""
+    result = {}
+    for shape, n in [(SHAPES[0], GAMES[-2 if len(GAMES) > 1 else 0]), (BOARD, MOST)]:
+        name = '{0}x{0} {1}x{2} {3}'.format(*shape, n)
+        network, world = network_of(*shape).to(DEVICE), moved(positions(shape[0], n))
+        trainer = trainer_of(shape, n, buffer_len=2)
+        for _ in range(1 if REHEARSE else 4):   # kernels are compiled, graphs captured
+            mcts.search(world, network, N_NODES, noise_eps=.25)
+            trainer.advance()
+
+        def search(world=world, network=network):
+            mcts.search(world, network, N_NODES, noise_eps=.25)
+
+        def steps(trainer=trainer):
+            for _ in range(1 if REHEARSE else 5):
+                trainer.advance()
+        result[f'search {name}'] = gpu_profile.profiled(search, DEVICE)
+        result[f'5 training steps {name}'] = gpu_profile.profiled(steps, DEVICE)
+        searches._kept.clear()
+    return result
+
+
+def side_by_side():
+    """Samples a second of 1, 2, 4 and 8 trainings on one card, with the sweep's settings."""
     if REHEARSE:
         return {}
-    from torch.profiler import ProfilerActivity, profile
+    return {'{0}x{0} {1}x{2} {3}'.format(*shape, n): gpu_profile.side_by_side(
+        shape, n, counts, 4., DEVICE)
+        for shape, n, counts in [((6, 16, 1), 1024, (1, 2, 4, 8)), ((8, 256, 4), 4096, (1, 2, 4))]}
+
+
+def matches():
+    """Games a second between two agents, both colours, as ratings play them."""
     result = {}
-    for (size, width, depth), n in [(SHAPES[0], 8192), (BOARD, MOST)]:
-        network, world = network_of(size, width, depth).cuda(), moved(positions(size, n))
-        for _ in range(3):
-            mcts.search(world, network, N_NODES, noise_eps=.25)
-        with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiled:
-            mcts.search(world, network, N_NODES, noise_eps=.25)
-            torch.cuda.synchronize()
-        spans, kinds = [], {}
-        for event in profiled.events():
-            if 'CUDA' in str(event.device_type):
-                start, end = event.time_range.start, event.time_range.end
-                spans.append((start, end))
-                total, count = kinds.get(event.name[:40], (0, 0))
-                kinds[event.name[:40]] = total + end - start, count + 1
-        busy = sum(end - start for start, end in spans)
-        span = max(end for _, end in spans) - min(start for start, _ in spans)
-        result[f'{size}x{size} {width}x{depth} {n}'] = {
-            'span_ms': span/1e3, 'busy_ms': busy/1e3, 'idle_share': 1 - busy/span,
-            'kernels_ms': {name: [t/1e3, k] for name, (t, k) in
-                           sorted(kinds.items(), key=lambda item: -item[1][0])[:10]}}
+    for shape in SHAPES:
+        agents = [mcts.MCTSAgent(network_of(*shape, seed=k).to(DEVICE), N_NODES) for k in range(2)]
+        for n in [2] if REHEARSE else [256, 1024]:
+            times = []
+            for k in range(2):    # the first compiles and captures
+                began = time.perf_counter()
+                arena.match(*agents, n, shape[0], seed=k, device=DEVICE)
+                times.append(time.perf_counter() - began)
+            result['{0}x{0} {1}x{2} {3}'.format(*shape, n)] = {
+                'games_per_s': n/times[1], 'first_s': times[0]}
+    searches._kept.clear()
     return result
 
 
@@ -354,10 +380,11 @@ def tests(limit=240):
 
 PARTS = {   # name: (work, seconds that it may need)
     'ceilings': (ceilings, 10), 'agreement': (agreement, 90), 'search': (search_rate, 60),
-    'layers': (layers, 15), 'launches': (launches, 25), 'memory': (memory, 25),
-    'learner': (learner, 15), 'training_rate': (training_rate, 40),
-    'smoke_3x3': (lambda: smoke(SHAPES[0] if REHEARSE else (3, 2, 4), 2 if REHEARSE else 40), 50),
-    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 120), 140), 'tests': (tests, 240)}
+    'training_rate': (training_rate, 40), 'profile': (profile, 40), 'learner': (learner, 15),
+    'matches': (matches, 40), 'side_by_side': (side_by_side, 80), 'layers': (layers, 15),
+    'memory': (memory, 25),
+    'smoke_3x3': (lambda: smoke(SHAPES[0] if REHEARSE else (3, 2, 4), 2 if REHEARSE else 20), 30),
+    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 60), 80), 'tests': (tests, 240)}
 
 
 def machine():
@@ -365,7 +392,17 @@ def machine():
     card = 'none' if REHEARSE else torch.cuda.get_device_name()
     return {'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
             'card': card, 'python': platform.python_version(), 'torch': torch.__version__,
-            'cuda': torch.version.cuda, 'triton': triton.__version__}
+            'cuda': torch.version.cuda, 'triton': triton.__version__,
+            'commit': gpu_profile.commit(),
+            'lacks': gpu_profile.missing()}
+
+
+class OutOfTime(BaseException):
+    """The minutes are over: the part under way is cut off."""
+
+
+def out_of_time(*_):
+    raise OutOfTime('cut off at the end of the time')
 
 
 def main():
@@ -382,6 +419,10 @@ def main():
         gpu.usable = lambda device, boardsize: True
     began, report = time.monotonic(), {'machine': machine(), 'seconds': {}}
     print(report['machine'], flush=True)
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(int(60*args.minutes))
+    # What hangs within a library does not hear the alarm.
+    faulthandler.dump_traceback_later(60*args.minutes + 20, exit=True)
     for name in args.only:
         work, need = PARTS[name]
         start = time.monotonic()
@@ -390,7 +431,7 @@ def main():
         else:
             try:
                 report[name] = work()
-            except Exception as error:
+            except (Exception, OutOfTime) as error:
                 traceback.print_exc()
                 report[name] = f'failed: {type(error).__name__}: {error}'
         report['seconds'][name] = round(time.monotonic() - start, 1)
@@ -398,6 +439,8 @@ def main():
         if not REHEARSE:   # whole after every part, whatever happens next
             Path(args.report + '.new').write_text(json.dumps(report, indent=1))
             os.replace(args.report + '.new', args.report)
+            gpu_profile.record(report, SHAPES, Path(args.report).with_name(gpu_profile.TABLE))
+    signal.alarm(0)
     table(report)
     sys.exit(any(isinstance(x, str) and x.startswith('failed') for x in report.values()))
 
