@@ -24,6 +24,7 @@ INTERNAL = {
     'boardlaw.main': 'the command line: its help is on the page itself',
     'boardlaw.arena.evaluation': 'boardlaw.arena has its names',
     'boardlaw.arena.matches': 'boardlaw.arena has its names',
+    'boardlaw.sweep.noise': 'boardlaw.sweep has its names',
     'boardlaw.sweep.state': 'boardlaw.sweep has its names',
     'boardlaw.sweep.training': 'boardlaw.sweep has its names',
     'boardlaw.arena.pipes': 'processes, for boardlaw.arena.gtp',

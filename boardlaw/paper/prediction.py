@@ -168,6 +168,10 @@ def outcome(prediction, agents):
 def save(prediction, folder):
     """Writes a prediction to a file named after its date and boards, and returns the path.
 
+    Args:
+        prediction: a :class:`Prediction`.
+        folder: where to; made if it is not there.
+
     Raises:
         FileExistsError: there is one of that name: a prediction is not replaced.
     """
@@ -181,7 +185,14 @@ def save(prediction, folder):
 
 
 def load(path):
-    """A :class:`Prediction` from its file."""
+    """A :class:`Prediction` from its file.
+
+    Args:
+        path: as :func:`save` returned it.
+
+    Raises:
+        ValueError: the file holds no prediction.
+    """
     content = json.loads(Path(path).read_text())
     try:
         return Prediction(**content | {'table': pd.DataFrame(content['table'])})
