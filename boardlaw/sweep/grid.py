@@ -32,7 +32,7 @@ SETTINGS |= {7: (2048, 2e-3, 2e7), 8: (4096, 1e-3, 5e7), 9: (4096, 1e-3, 1e8),
 
 #: Networks for boards larger than the paper's, first the one that stands for the cheapest perfect
 #: one, which is not known: the largest that a state of :mod:`.packs` has room for.
-BEYOND = dict.fromkeys((10, 11), [(512, 4), (128, 2), (64, 4), (128, 1), (64, 1), (16, 8)])
+BEYOND = dict.fromkeys((10, 11), [(512, 4), (128, 2), (32, 8), (128, 1), (64, 1), (16, 8)])
 
 CHEAPEST |= {boardsize: each[0] for boardsize, each in BEYOND.items()}
 
