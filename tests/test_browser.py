@@ -364,3 +364,12 @@ def test_the_first_page_plays(built, browser):
         board.finish()
         _, transition = replay(board.moves, 3, 16, 1)
         assert transition.terminal
+
+
+def test_the_search_finds_a_chapter(built, browser):
+    with opened(browser, (built/'book'/'index.html').as_uri()) as page:
+        page.keyboard.press('Control+k')
+        page.keyboard.type('pseudo-wins')
+        page.keyboard.press('Enter')
+        page.get_by_role('link', name='Why pseudo-wins').wait_for()
+        page.get_by_text('Search finished').wait_for()
