@@ -181,7 +181,8 @@ def _name(used):
     """What to call a database in a message; a URL without its password."""
     if used.dialect.name != 'sqlite':
         return used.url.set(query={})   # in which a password may stand too
-    return urllib.parse.unquote(used.url.database.removeprefix('file://'))
+    path = used.url.database
+    return urllib.parse.unquote(path[len('file://'):]) if path.startswith('file://') else path
 
 
 def execute(sql, **params):
@@ -214,7 +215,8 @@ def _read_only(path):
     # Nothing changes it, so it needs no lock and may lie on a read-only disk; but a log beside it
     # holds rows that are not in the file yet, which SQLite passes over in an immutable one.
     immutable = 0 if Path(f'{path}-wal').exists() else 1
-    return f'sqlite:///{path.absolute().as_uri()}?mode=ro&immutable={immutable}&uri=true'
+    return sa.URL.create('sqlite', database=path.absolute().as_uri(), query={
+        'mode': 'ro', 'immutable': str(immutable), 'uri': 'true'})
 
 
 def _sqlite(path):
