@@ -26,8 +26,9 @@ def text(value):
 @pytest.fixture
 def chapter():
     """A chapter in order: the setup cell, a compared cell with its output, another without."""
+    title = v4.new_markdown_cell('\n'.join(['# Title', *notebooks.SAID]))
     return v4.new_notebook(metadata=notebooks.METADATA, cells=[
-        v4.new_markdown_cell('# Title'), cell(SETUP, tags=[notebooks.SETUP]),
+        title, cell(SETUP, tags=[notebooks.SETUP]),
         cell('1 + 1', True, [text('2')], 2), cell('x = 3')])
 
 
@@ -49,10 +50,28 @@ def test_a_chapter_in_order_has_no_problems(chapter):
     (lambda cells: cells[2].update(outputs=[v4.new_output('error')]), 'error or a picture'),
     (lambda cells: cells[2].update(outputs=[v4.new_output('display_data', {'image/png': ''})]),
      'error or a picture'),
+    (lambda cells: cells[3].update(source="fig = 1\nstyle.show(fig, alt='words')"), 'no caption'),
+    (lambda cells: cells[3].update(source='figures.frontiers(agents)'), 'no caption'),
+    (lambda cells: cells[0].update(source='# Title'), "say '**Time**'"),
 ])
 def test_every_fault_of_a_chapter_is_found(chapter, change, message):
     change(chapter.cells)
     assert message in faults(chapter)
+
+
+def test_a_figure_with_a_caption_and_a_name_is_in_order(chapter):
+    chapter.cells[3].update(source='figures.frontiers(agents)')
+    chapter.cells[3].metadata['mystnb'] = {'figure': {'caption': 'The law.', 'name': 'fig-law'}}
+    assert faults(chapter) == ''
+
+
+def test_a_name_of_two_figures_is_found(chapter, tmp_path, capsys):
+    chapter.cells[3].metadata['mystnb'] = {'figure': {'caption': 'The law.', 'name': 'fig-law'}}
+    paths = [tmp_path/'one.ipynb', tmp_path/'two.ipynb']
+    for path in paths:
+        notebooks.write(chapter, path)
+    assert notebooks.main(['check', *map(str, paths)]) == 1
+    assert 'two.ipynb: the figure fig-law has the name of one in one.ipynb' in capsys.readouterr().out
 
 
 def test_too_few_compared_cells_and_an_editors_metadata_are_found(chapter):
@@ -76,7 +95,7 @@ def test_set_up_adds_one_cell_below_the_title_and_then_renews_it(chapter):
     del chapter.cells[1]
     for source in ('old', SETUP):
         notebooks.set_up(chapter, source)
-    assert [c.source for c in chapter.cells] == ['# Title', SETUP, '1 + 1', 'x = 3']
+    assert [c.source for c in chapter.cells[1:]] == [SETUP, '1 + 1', 'x = 3']
     assert faults(chapter) == ''
 
 

@@ -11,6 +11,7 @@ cell without one would pass whatever it computes: so exactly the compared cells 
 """
 import argparse
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 COMPARED = 'nbval-check-output'
 MIN_COMPARED = 5        # compared cells a chapter
+SAID = '**You will learn**', '**You need**', '**Time**', '## Summary'   # in every chapter
+# A cell that shows a figure, which then needs a number and a caption.
+FIGURE = re.compile(r'^(style\.(show|describe)|figures\.\w+|comparison\.frontiers)\(', re.M)
 SETUP = 'setup'
 SETUP_SOURCE = """\
 # Runs anywhere: installs boardlaw where it is missing, uses a GPU where there is one.
@@ -70,6 +74,12 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == 'code']
 
 
+def figure_names(notebook):
+    """The names of its numbered figures, by which any chapter may refer to them."""
+    figures = [cell.metadata.get('mystnb', {}).get('figure', {}) for cell in code(notebook)]
+    return [figure['name'] for figure in figures if figure.get('name')]
+
+
 def read(path):
     return nbformat.read(path, as_version=4)
 
@@ -117,11 +127,18 @@ def problems(notebook, source, min_compared=MIN_COMPARED):
     cells = code(notebook)
     if not cells or SETUP not in tags(cells[0]) or cells[0].source != source:
         yield 'the first code cell is not the setup cell: run `tools/notebooks.py setup`'
+    prose = ''.join(cell.source for cell in notebook.cells if cell.cell_type == 'markdown')
+    for words in SAID:
+        if words not in prose:
+            yield f'it does not say {words!r}'
     compared = [cell for cell in cells if COMPARED in tags(cell)]
     if len(compared) < min_compared:
         yield f'{len(compared)} cells are compared (tag {COMPARED}), fewer than {min_compared}'
     for cell in cells:
         name = repr(cell.source.partition('\n')[0])
+        figure = cell.metadata.get('mystnb', {}).get('figure', {})
+        if FIGURE.search(cell.source) and not (figure.get('name') and figure.get('caption')):
+            yield f'{name} shows a figure that has no caption and name (metadata: mystnb, figure)'
         if cell in compared:
             if not cell.outputs or cell.execution_count is None:
                 yield f'{name} is compared but has no stored output: run `tools/notebooks.py run`'
@@ -139,7 +156,7 @@ def main(argv=None):
     parser.add_argument('command', choices=['setup', 'strip', 'run', 'check'])
     parser.add_argument('chapter', nargs='*', type=Path, help='default: all of _toc.yml')
     args = parser.parse_args(argv)
-    failed = False
+    failed, figures = False, {}
     if args.command == 'check' and not args.chapter:
         for path in sorted(set(ROOT.glob('book/*.ipynb')) - set(chapters())):
             print(f'{path.name}: is not in _toc.yml, so the book leaves it out')
@@ -147,9 +164,14 @@ def main(argv=None):
     for path in args.chapter or chapters():
         notebook = read(path)
         if args.command == 'check':
-            for problem in problems(notebook, setup_cell()):
+            found = list(problems(notebook, setup_cell()))
+            for name in figure_names(notebook):
+                if name in figures:
+                    found.append(f'the figure {name} has the name of one in {figures[name]}')
+                figures[name] = path.name
+            for problem in found:
                 print(f'{path.name}: {problem}')
-                failed = True
+            failed = failed or bool(found)
             continue
         if args.command == 'setup':
             set_up(notebook, setup_cell())
