@@ -71,7 +71,8 @@ def test_a_name_of_two_figures_is_found(chapter, tmp_path, capsys):
     for path in paths:
         notebooks.write(chapter, path)
     assert notebooks.main(['check', *map(str, paths)]) == 1
-    assert 'two.ipynb: the figure fig-law has the name of one in one.ipynb' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'two.ipynb: the figure fig-law has the name of one in one.ipynb' in said
 
 
 def test_too_few_compared_cells_and_an_editors_metadata_are_found(chapter):
