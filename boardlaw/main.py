@@ -184,9 +184,47 @@ def unpack(folder):
         print(json.dumps(done))
 
 
+def add_predict(commands):
+    parser = commands.add_parser(
+        'predict', help='foretell what larger boards will cost, or see whether that came true',
+        description='Fits the law to rated agents and writes down which training compute larger '
+        'boards will take, with 90 % intervals: commit the file, train on those boards, then check '
+        'it.',
+        epilog='Example: python -m boardlaw predict --boards 10,11 --to predictions; later: '
+        'python -m boardlaw predict --check predictions/FILE --database output/replica.sqlite')
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--boards', type=_numbers, metavar='S,S', help='the larger boards')
+    what.add_argument('--check', metavar='FILE', help='a prediction, to be set beside the agents')
+    parser.add_argument('--seen', type=_numbers, metavar='S,S', help='boards to predict from '
+                        '(default: all that have agents)')
+    parser.add_argument('--to', default='predictions', metavar='FOLDER', help='where the '
+                        'prediction is written (default: predictions)')
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument('--database', default='replica', metavar='URL', help='path or URL of the '
+                        "evaluation database (default: the package's replica)")
+    source.add_argument('--published', action='store_true', help="the paper's curves instead")
+    parser.set_defaults(run=predict)
+
+
+def predict(boards, check, seen, to, database, published):
+    from . import paper
+    from .paper import prediction
+    agents = paper.published() if published else paper.replica(target=database)
+    if check is not None:
+        table = prediction.outcome(prediction.load(check), agents)
+    else:
+        agents = agents[agents.boardsize.isin(seen)] if seen else agents
+        made = prediction.predict(agents, boards)
+        table = made.table
+    flops = [c for c in ('train_flops', 'low', 'high', 'found') if c in table]
+    print(table.assign(**{c: table[c].map('{:.2e}'.format) for c in flops}).to_string(index=False))
+    if check is None:
+        print(prediction.save(made, to))
+
+
 #: What makes each command's parser: called with the subparsers, sets `run` to a function of the
 #: parsed options.
-COMMANDS = [add_train, add_gtp, add_sweep, add_visit, add_unpack]
+COMMANDS = [add_train, add_gtp, add_sweep, add_visit, add_unpack, add_predict]
 
 
 def parser():

@@ -8,7 +8,9 @@ The law is fitted to the frontiers of the boards that there are, and read off at
 the compute that reaches some levels of Elo. Its interval holds two errors. One is what the choice
 of runs leaves open, by the bootstrap over runs. The other is that no board lies on the law: the
 distances of the boards seen (in the logarithm of compute) say how far the next may be, as the
-residuals of a straight line do in regression.
+residuals of a straight line do in regression. On made-up agents whose law is known, the 90 %
+intervals hold 91 to 96 % of the time, but 81 % for perfect play two boards further where the boards
+hardly differ: that a board's 0 is its best agent's, whose rating errs, is not in them.
 
 Explained in the chapter book/scaling.ipynb.
 """
@@ -80,14 +82,14 @@ def predict(agents, boardsizes, level=.9, n_resamples=200, seed=0):
     drawn = fits.bootstrap(agents, lambda a: pd.Series(
         astuple(fits.fit_frontier(data.frontier(a)))), n_resamples, seed)
     laws = [fits.ChangePoint(*row) for row in drawn.to_numpy()]
-    t = np.random.default_rng(seed).standard_t(len(off) - 2, n_resamples)
+    t = np.random.default_rng(seed).standard_t(len(off) - 2, (100, 1))   # with each resample
     rows = []
     for b in map(int, boardsizes):
         own = scatter*np.sqrt(1 + leverage(off.index, b))*t
         for elo in levels(law, b):
             found = float(np.log10(law.compute(b, elo)))
             # The basic bootstrap's reflection, see fits.intervals; the boards' part is symmetric.
-            ends = [2*found - np.log10(other.compute(b, elo)) for other in laws] + own
+            ends = np.array([2*found - np.log10(other.compute(b, elo)) for other in laws]) + own
             low, high = np.quantile(ends, [(1 - level)/2, (1 + level)/2])
             rows.append((b, elo, *(float(f'{10**x:.4g}') for x in (found, low, high))))
     table = pd.DataFrame(rows, columns=['boardsize', 'elo', 'train_flops', 'low', 'high'])
