@@ -37,6 +37,18 @@ def test_compute_ratio_of_a_known_shift():
     assert (table.high/table.low < 1.19**4).all()
 
 
+def test_compute_ratio_of_every_board_of_the_paper():
+    """The published curves against themselves made cheaper, by another factor on each board."""
+    theirs = data.best_at_zero(paper.published())
+    cheaper = {b: 10**(b/4) for b in range(3, 10)}
+    ours = theirs.assign(train_flops=theirs.train_flops/theirs.boardsize.map(cheaper))
+    table = comparison.compute_ratio(ours, theirs, elos=(-50, -100, -200), n_resamples=20)
+    assert table.index.levels[0].tolist() == list(range(3, 10))
+    expected = table.index.get_level_values('boardsize').map(cheaper)
+    assert table.ratio.tolist() == pytest.approx(expected.tolist())
+    assert (table.low <= table.ratio).all() and (table.high >= table.ratio).all()
+
+
 def test_compute_ratio_where_a_frontier_does_not_get_there():
     weak = climbs(elo=-500.)
     table = comparison.compute_ratio(climbs(), weak, n_resamples=10)
