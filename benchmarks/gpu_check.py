@@ -419,6 +419,7 @@ def main():
         gpu.usable = lambda device, boardsize: True
     began, report = time.monotonic(), {'machine': machine(), 'seconds': {}}
     print(report['machine'], flush=True)
+    Path(args.report).parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGALRM, out_of_time)
     signal.alarm(int(60*args.minutes))
     # What hangs within a library does not hear the alarm.

@@ -10,10 +10,14 @@ import torch
 from opinionated import make_network
 from scipy import stats
 
-from boardlaw import gpu, mcts, rng
+from boardlaw import gpu, mcts, pavlov, rng, sql, sweep
 from boardlaw.hex import BadAction, Hex
 from boardlaw.mcts import BadSearch, reference
 from boardlaw.mcts.search import _settings
+from boardlaw.pavlov import runs
+from boardlaw.selfplay import Config
+from boardlaw.sweep import Job, packs, rating, training
+from boardlaw.training import train
 
 if find_spec('triton') is None:
     pytest.skip('needs the package triton: `pip install triton`', allow_module_level=True)
@@ -463,3 +467,25 @@ def test_any_number_of_games(boardsize, n_envs):
         assert (1 - found.policy.sum(1)).abs().max() < 1e-4
         assert (found.policy[~world.valid] == 0).all()
         assert (found.value.abs() <= 1).all()
+
+
+def test_a_sweep_trains_rates_and_goes_on(tmp_path):
+    """A training stopped on one machine, its state carried to the next, its end, and matches."""
+    config = Config(3, 2, 1, n_envs=4, n_nodes=3, buffer_len=2)
+    job = Job(config, 6*config.n_envs*config.flops_per_sample, 'bee/3', .4)
+    with triton_kernels(), sql.use(None), pavlov.use_root(tmp_path/'first'):
+        settings = {k: v for k, v in vars(config).items()}
+        run = train(**settings, snapshots=job.snapshots, description='bee/3', device=DEVICE,
+                    flops=job.snapshots[-1]/2, progress=False)
+        with runs.update(run) as info:
+            info['params']['limits'] = {'flops': job.snapshots[-1]}
+        packs.save([job], sql.create(tmp_path/'first'/'replica.sqlite'), tmp_path/'state')
+        with pavlov.use_root(tmp_path/'second'):
+            packs.load(tmp_path/'state')
+            training._train((job, str(tmp_path/'second'), DEVICE))
+            assert sweep.done(job) and sweep.find(job) == run
+            with sql.use(tmp_path/'second'/'replica.sqlite'):
+                sweep.register(job)
+                a, *_, b = sql.agent_query().query('width > 0').index
+                assert rating.play([(a, b, 2)], packs._Here(), device=DEVICE) == 4
+                assert sql.trial_query(3)[['black_wins', 'white_wins']].to_numpy().sum() == 4

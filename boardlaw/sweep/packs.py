@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from .. import networks, pavlov, sql
+from ..arena import ratings
 from ..pavlov import CorruptFile, NotFound, disk, runs, storage
 from . import pools, rating, shipping, state
 from .training import machine, release, train_all
@@ -143,6 +144,8 @@ def _rate(item):
     boardsize, description, root, database, device, deadline = item
     with pavlov.use_root(root), sql.use(database), ExitStack() as stack:
         stack.enter_context(state.alone(f'rate-{description}-{boardsize}'))
+        if len(ratings.agents(boardsize, description)) < 2:   # the exact player alone, say
+            return
         games = GAMES[torch.device(device).type]
         rating.rate(boardsize, description, _Here(), games=games, deadline=deadline, device=device)
         rating.direct(boardsize, description, _Here(), deadline=deadline, device=device)
