@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boardlaw import arena, networks, pavlov, sql, sweep
-from boardlaw.arena import ratings
+from boardlaw import arena, networks, pavlov, rng, sql, sweep
+from boardlaw.arena import matches, ratings
 from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import BadConfig
 from boardlaw.sweep import grid as plans
-from boardlaw.sweep import state, training
+from boardlaw.sweep import noise, rating, state, training
 
 pytestmark = pytest.mark.skipif(not Path('/proc/self/stat').exists(),
                                 reason='looks for workers in /proc')
@@ -268,7 +268,85 @@ def test_a_run_that_another_sweep_trains_is_left_to_it(root):
     assert training._train((job, str(root), 'cpu')) == 'finished by another sweep'
     with state.alone('rate-bee/3-3'), sql.use(sql.create(root/'x.sqlite')):
         sweep.register(job)
-        assert sweep.rate_alone(3, 'bee/3', sweep.Local(1), report=print).elo.isna().all()
+        assert sweep.rate_alone(3, 'bee/3', sweep.Local(1)) is None
+
+
+def test_a_sweep_waits_for_another_that_may_not_know_its_agents(root, monkeypatch):
+    [job] = sweep.plan([3], settings=TINY, n_runs=1)
+    training._train((job, str(root), 'cpu'))
+    work = []
+    monkeypatch.setattr(rating, 'rate', lambda *args, **kwargs: work.append('rated'))
+    monkeypatch.setattr(rating, 'direct', lambda *args: None)
+    monkeypatch.setattr(noise, '_measure', lambda ids: work.append('noise'))
+
+    def other():
+        with pavlov.use_root(root), state.alone('rate-bee/3-3'), state.alone('noise'):
+            held.set()
+            time.sleep(2)
+            work.append('the other is done')
+
+    held, thread = threading.Event(), threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    lines = []
+    [rated] = sweep.sweep([job], pool=Here(), report=lines.append).values()
+    thread.join()
+    assert '3x3: is rated by another sweep' in lines
+    assert work[:2] == ['the other is done', 'rated'] and set(work[2:]) == {'noise'}
+    assert len(rated) == 1 + len(job.snapshots)
+    with state.alone('noise'), sql.use(root/'replica.sqlite'):
+        noise.measure_noise([job], Here(), time.time(), lines.append)
+    assert lines[-1] == 'noise scales: are measured by another sweep'
+    assert work.count('noise') == 1
+
+
+class Here:
+    """A pool of this process."""
+    workers = 1
+
+    def map(self, function, items, deadline=math.inf):
+        return [(item, function(item)) for item in items]
+
+
+TWO = """if True:
+    import sys
+    from boardlaw import sweep
+    jobs = sweep.plan([3], settings={3: (32, 1e-3, 8000)}, n_runs=3)
+    rated = sweep.sweep(jobs, pool=sweep.Local(1), direct_games=64)
+    [ratings] = rated.values()
+    print('rated', len(ratings), ((ratings.upper - ratings.lower)/2).max())
+"""
+
+
+def test_two_sweeps_at_once_share_the_work(root):
+    """Every run is trained once, no game is played twice, every agent is rated by both's end."""
+    both = [subprocess.Popen([sys.executable, '-c', TWO], stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.STDOUT) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], '\n'.join(said)
+    jobs = sweep.plan([3], settings={3: (32, 1e-3, 8000)}, n_runs=3)
+    assert len(runs.names()) == 3 and all(map(sweep.done, jobs))
+    trained = [line for text in said for line in text.splitlines() if ' samples in ' in line]
+    assert len(trained) == 3, 'each once: ' + '\n'.join(said)
+    assert all('samples in' in text for text in said), 'both took a share: ' + '\n'.join(said)
+    with sql.use(root/'replica.sqlite'):
+        ags = sql.agent_query()
+        assert len(ags) == 1 + sum(len(job.snapshots) for job in jobs)
+        rated = ratings.ratings(ratings.agents(3, 'bee/3'))
+        assert ((rated.upper - rated.lower)/2).max() <= 25
+        scales = sql.query('select agent_id, kind from noise_scales')
+        assert len(scales) and not scales.duplicated().any()
+        # A match's seed counts the games of the pair before it: a match that was played by both
+        # would not be the one that follows from those that were saved.
+        rows = sql.query('select * from trials order by id')
+        rows['games'] = rows.black_wins + rows.white_wins
+        before = rows.groupby(['black_agent', 'white_agent']).games.cumsum() - rows.games
+        agents = arena.load(ags.index)
+        for row, n in zip(rows.itertuples(), before):
+            seed = rng.fold(2021, row.black_agent, row.white_agent, n)
+            again = matches.play(agents[row.black_agent], agents[row.white_agent], row.games, 3,
+                                 seed)
+            assert (again.black_wins, again.moves) == (row.black_wins, row.moves)
 
 
 def test_test_trees_are_agents_of_their_own(root):

@@ -13,6 +13,7 @@ import math
 import time
 
 from .. import pavlov, sql
+from ..arena import ratings
 from . import pools
 from .grid import Job, fitting, lambda_study, long_runs, plan
 from .noise import measure_noise
@@ -64,7 +65,12 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
         for job in jobs:
             if job.config.boardsize in test_boards:
                 register(job, TEST_NODES, TEST_EVERY)
-        rated = {group: rate_alone(*group, pool, began + limit, direct_games, report)
-                 for group in groups}
+        options = began + limit, direct_games, report
+        rated = {group: rate_alone(*group, pool, *options) for group in groups}
+        for group in groups:
+            if rated[group] is None:   # by now another sweep's: it may have missed agents of ours
+                rated[group] = rate_alone(*group, pool, *options, wait=True)
+            if rated[group] is None:
+                rated[group] = ratings.ratings(ratings.agents(*group))
         measure_noise(jobs, pool, began + limit, report)
     return rated

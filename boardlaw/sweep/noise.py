@@ -12,7 +12,15 @@ _SEED = 1_000_000   # games other than those that the agents learnt from
 
 def measure_noise(jobs, pool, deadline=math.inf, report=print):
     """Measures the gradient's noise for the agents of each board's cheapest perfect network,
-    unless it is in the database in use, and saves it there."""
+    unless it is in the database in use, and saves it there; one sweep on a folder at a time."""
+    try:
+        with state.alone('noise', deadline):
+            _measure_missing(jobs, pool, deadline, report)
+    except BlockingIOError:
+        report('noise scales: are measured by another sweep')
+
+
+def _measure_missing(jobs, pool, deadline, report):
     ids = _missing([job for job in jobs if job.decades and job.description.startswith('bee/')
                     and (job.config.width, job.config.depth) == CHEAPEST[job.config.boardsize]])
     for n_agents in pools.deal(pool, _measure, ids, deadline):

@@ -88,17 +88,25 @@ def _pool(boardsize, description):
 
 
 def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIRECT_GAMES,
-               report=print):
+               report=print, wait=False):
     """:func:`rate` and :func:`direct`, unless another sweep is rating these agents here: that would
-    play the same games. Then the ratings as they are."""
+    play the same games.
+
+    Args:
+        wait: whether to wait, until the deadline, for another sweep to end: it may not have seen
+            agents that are newer than its start.
+
+    Returns:
+        The ratings, or None if another sweep has not ended.
+    """
     with ExitStack() as stack:
         try:
-            stack.enter_context(state.alone(f'rate-{description}-{boardsize}'))
+            stack.enter_context(state.alone(f'rate-{description}-{boardsize}',
+                                            deadline if wait else -math.inf))
         except BlockingIOError:
-            report(f'{boardsize}x{boardsize}: rated by another sweep')
-            return ratings.ratings(ratings.agents(boardsize, description))
-        width = WIDTH*(1 if boardsize <= QUICK else FINER)
-        rate(boardsize, description, pool, width, deadline=deadline, report=report)
+            report(f'{boardsize}x{boardsize}: is rated by another sweep')
+            return None
+        rate(boardsize, description, pool, deadline=deadline, report=report)
         direct(boardsize, description, pool, direct_games, deadline)
         return ratings.ratings(ratings.agents(boardsize, description))
 

@@ -1,4 +1,8 @@
 """What a sweep has done so far: all its state is in the folder of runs."""
+import contextlib
+import math
+import time
+
 from .. import pavlov
 from ..pavlov import disk, runs, storage
 
@@ -29,12 +33,26 @@ def done(job, known=None):
     return run is not None and storage.snapshots(run).present.get(len(job.snapshots) - 1, False)
 
 
-def alone(name):
+@contextlib.contextmanager
+def alone(name, deadline=-math.inf):
     """A context in which no other sweep on this folder does the work of this name.
+
+    Args:
+        deadline: a time as of `time.time` until which to wait for another one.
 
     Raises:
         BlockingIOError: another one is at it.
     """
     folder = pavlov.root()/'sweep'
     folder.mkdir(parents=True, exist_ok=True)
-    return disk.locked(folder/f'{name.replace("/", "-")}.lock', blocking=False)
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(
+                    disk.locked(folder/f'{name.replace("/", "-")}.lock', blocking=False))
+                break
+            except BlockingIOError:
+                if time.time() > deadline:
+                    raise
+                time.sleep(.5)
+        yield
