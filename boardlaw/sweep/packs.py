@@ -78,7 +78,7 @@ def visit(jobs, minutes, source, to=None, device='cpu', workers=None, report=pri
         What was done: a dict, which the state keeps too.
 
     Raises:
-        CorruptFile: the state in `source` is not whole.
+        boardlaw.pavlov.CorruptFile: the state in `source` is not whole.
     """
     began, to = time.time(), source if to is None else to
     limit = math.inf if minutes is None else 60*minutes
@@ -292,8 +292,8 @@ def load(folder):
         What the visits so far did, a list of what :func:`visit` returned.
 
     Raises:
-        NotFound: there is none.
-        CorruptFile: it is not whole.
+        boardlaw.pavlov.NotFound: there is none.
+        boardlaw.pavlov.CorruptFile: it is not whole.
     """
     parts = _newest(folder)
     if not parts:
@@ -329,7 +329,7 @@ def _newest(folder):
     """The files of the newest whole state in a folder, in order; [] if there is none.
 
     Raises:
-        CorruptFile: there are files of a state, but none of which all are there.
+        boardlaw.pavlov.CorruptFile: there are files of a state, but none of which all are there.
     """
     found = {}
     for path, m in _files(folder).items():
