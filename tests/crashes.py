@@ -244,8 +244,8 @@ class Sweep(Work):
         return pavlov.root() / 'ours.sqlite'
 
     def do(self, mark):
-        sweep.train = functools.partial(training.train, save_seconds=0)
-        sweep.tqdm = functools.partial(sweep.tqdm, disable=True)
+        sweep.training.train = functools.partial(training.train, save_seconds=0)
+        sweep.training.tqdm = functools.partial(sweep.training.tqdm, disable=True)
         sweep.train_all(self.jobs, Inline(), sql.create(self.path), report=lambda line: None)
         mark(len(self.jobs))
 

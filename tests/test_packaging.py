@@ -51,7 +51,7 @@ def built(tmp_path_factory):
     run(build, 'build_sdist', folder, cwd=source)
     sdist, = folder.glob('*.tar.gz')
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder/'unpacked')
+        archive.extractall(folder/'unpacked', filter='data')
     unpacked, = (folder/'unpacked').iterdir()
     run(build, 'build_wheel', folder, cwd=unpacked)
     wheel, = folder.glob('*.whl')

