@@ -138,6 +138,9 @@ class _Run:
             log.info('Starting')
         stats.truncate(run, offsets, WRITER)
         self.n_snapshots = int(np.searchsorted(self.flops, self.trainer.n_flops, side='right'))
+        saved = runs.info(run)['_files']
+        while self.n_snapshots and storage.SNAPSHOT.format(n=self.n_snapshots - 1) not in saved:
+            self.n_snapshots -= 1   # the last is written after the savepoint of its step
         self.loss = {}
 
     def train(self, progress, save_seconds, stopped):
@@ -153,7 +156,8 @@ class _Run:
                 measured = trainer.advance(measure=due)
                 self.runtime = time.monotonic() - began
                 self.cputime = time.process_time() - began_cpu
-                self.snapshot()
+                if self.done() < 1:
+                    self.snapshot()
                 if due:
                     self.report(measured)
                     if trainer.n_learnt % NOISE_EVERY == 0:
@@ -165,6 +169,7 @@ class _Run:
                     saved = time.monotonic()
             self.report({})
             self.save(writer)
+            self.snapshot()   # whoever sees a run's last snapshot finds its savepoint finished too
         log.info('Interrupted' if stopped else 'Finished')
 
     def done(self):

@@ -433,6 +433,29 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(output):
     assert_equal(killed, result(straight))
 
 
+@pytest.mark.parametrize('written', [False, True])
+def test_the_last_snapshot_stands_for_the_whole_run(written, output, monkeypatch):
+    """Who dies before it is there, or is listed, leaves a finished savepoint to write it from."""
+    settings = SMALL | {'flops': 1e5, 'snapshots': [3e4, 9.9e4, 1e5], 'save_seconds': 0}
+    straight, save = training.train(**settings), storage._save
+
+    def dies(path, state):
+        if path.name != storage.SNAPSHOT.format(n=2) or written:
+            save(path, state)
+        if path.name == storage.SNAPSHOT.format(n=2):
+            raise OSError('no more')
+    monkeypatch.setattr(storage, '_save', dies)
+    with pavlov.use_root(output / 'killed'):
+        with pytest.raises(OSError, match='no more'):
+            training.train(**settings)
+        assert storage.load_latest(-1)['n_flops'] >= 1e5
+        assert not storage.snapshots(-1).listed.get(2, False)
+        monkeypatch.undo()
+        killed = result(training.train(resume=-1, progress=False))
+        assert storage.snapshots(-1).listed.tolist() == [True]*3
+    assert_equal(killed, result(straight))
+
+
 def test_control_c_saves_first_and_a_second_process_is_refused(output):
     arguments = [f'--{k.replace("_", "-")}={v}' for k, v in SMALL.items() if k != 'progress']
     process = subprocess.Popen(
