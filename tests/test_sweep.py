@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,26 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv('BOARDLAW_OUTPUT', str(tmp_path))   # for the workers
     with pavlov.use_root(tmp_path), sql.use(None):
         yield tmp_path
+
+
+@pytest.mark.skipif(not shutil.which('git'), reason='needs git')
+def test_the_release_names_the_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, 'CHECKOUT', tmp_path)
+    plain = training.release()
+    assert '+' not in plain
+
+    def git(*arguments):
+        who = ['-c', 'user.name=me', '-c', 'user.email=me@localhost']
+        return subprocess.run(['git', '-C', tmp_path, *who, *arguments], check=True, text=True,
+                              capture_output=True).stdout.strip()
+    git('init')
+    assert training.release() == plain   # there is no commit yet
+    (tmp_path/'x').write_text('1')
+    git('add', 'x'), git('commit', '-m', 'x'), git('tag', 'v9')
+    commit = git('rev-parse', '--short', 'HEAD')
+    assert training.release() == f'{plain}+{commit}'
+    (tmp_path/'x').write_text('2')
+    assert training.release() == f'{plain}+{commit}-dirty'
 
 
 # Plan

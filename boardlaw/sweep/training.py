@@ -1,9 +1,11 @@
 """Trains the jobs of a sweep, and enters what comes of them in the database."""
 import math
 import platform
+import subprocess
 import warnings
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -15,6 +17,9 @@ from . import state
 
 #: The largest board that has the exact solver's player among its agents, as 0.
 SOLVED = 6
+
+#: The folder that holds the package; in a checkout, the repository.
+CHECKOUT = Path(__file__).parents[2]
 
 
 def train_all(jobs, pool, database, deadline=math.inf, device='cpu', report=print):
@@ -51,16 +56,26 @@ def register(job, nodes=(None,), every=1, known=None):
         return
     if job.config.boardsize <= SOLVED:
         arena.register_perfect(job.config.boardsize)
+    made = {'version': release(), 'machine': machine()}
     for n in nodes:
-        arena.register(run, n, every=every, version=release(), machine=machine())
+        arena.register(run, n, every=every, **made)
 
 
 def release():
-    """This package's version; 'unknown' in a checkout that nobody installed."""
+    """This package's version, or 'unknown' where nobody installed it; in a checkout with the commit,
+    as in '0.1.0+1a2b3c4-dirty', where dirty says that files differ from it."""
     try:
-        return version('boardlaw')
+        found = version('boardlaw')
     except PackageNotFoundError:
-        return 'unknown'
+        found = 'unknown'
+    if (CHECKOUT/'.git').exists():
+        describe = ['git', '-C', CHECKOUT, 'describe', '--always', '--dirty', '--exclude=*']
+        try:
+            told = subprocess.run(describe, capture_output=True, text=True, check=True, timeout=60)
+            return f'{found}+{told.stdout.strip()}'
+        except (OSError, subprocess.SubprocessError):   # without git, or somebody else's folder
+            pass
+    return found
 
 
 def machine():
