@@ -62,8 +62,8 @@ def register(job, nodes=(None,), every=1, known=None):
 
 
 def release():
-    """This package's version, or 'unknown' where nobody installed it; in a checkout with the commit,
-    as in '0.1.0+1a2b3c4-dirty', where dirty says that files differ from it."""
+    """This package's version, 'unknown' where nobody installed it; in a checkout with the commit
+    behind it: '0.1.0+1a2b3c4-dirty', where dirty says that files differ from it."""
     try:
         found = version('boardlaw')
     except PackageNotFoundError:
