@@ -11,7 +11,8 @@ FROM python:3.11-slim-bookworm AS boardlaw
 RUN apt-get update \
     && apt-get install -y --no-install-recommends git make \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 1000 boardlaw
+    && useradd --create-home --uid 1000 boardlaw \
+    && install -d -o boardlaw -g boardlaw /home/boardlaw/boardlaw
 USER 1000
 WORKDIR /home/boardlaw/boardlaw
 ARG PIP_EXTRA_INDEX_URL
