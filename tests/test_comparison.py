@@ -199,6 +199,15 @@ def test_where_the_runs_come_from(database):
     assert board.elo == each.elo.max() and board.seed == '0, 1' and board.batch_size == '512, 1024'
 
 
+def test_what_a_gpu_trained_is_timed_by_the_clock(database):
+    assert data.replica(target=database).runtime.tolist() == [36, 72, 36, 72]
+    with sql.use(database):
+        sql.add_run('b', 'bee/3', 3, 2, 2, 64, {'machine': 'x86_64, Linux, torch 3, GPU NVIDIA X'})
+    data._replica.cache_clear()
+    ours = data.replica(target=database)
+    assert ours.groupby('run').runtime.apply(list).to_dict() == {'a': [36, 72], 'b': [30, 60]}
+
+
 def test_direct_ratings_are_those_of_the_games_with_the_top_agent(database):
     direct = data.direct(target=database)
     assert len(direct) == 4 and direct.attrs['source'] == 'replica'

@@ -49,10 +49,11 @@ def published() -> pd.DataFrame:
 def replica(study='bee', target='replica') -> pd.DataFrame:
     """The agents of our own runs, an agents frame, indexed by the database's ids.
 
-    `elo` is measured from the exact player where there is one (boards 3 to 5), so that 0 is perfect
+    `elo` is measured from the exact player where there is one (boards 3 to 6), so that 0 is perfect
     play and not the best agent's; elsewhere the best is 0. Further columns: `lower` and `upper`,
-    the 95 % interval of `elo`; `runtime`, seconds of processor time that the training took; and the
-    training's `rule`, `c_puct` and `seed`.
+    the 95 % interval of `elo`; `runtime`, seconds that the training took, of processor time of all
+    cores, or on a GPU, for which a processor mostly waits, of the clock; and the training's
+    `rule`, `c_puct` and `seed`.
 
     Args:
         study: 'bee', the runs of the paper's figures, or 'lambda', those of the two rules.
@@ -70,15 +71,17 @@ def _replica(study, target):
             found = ratings.agents(boardsize, f'{study}/{boardsize}')
             rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
             frames.append(rated[rated.description != ratings.PERFECT].dropna(subset='elo'))
-        times = sql.query('select snap as snap_id, cpu_seconds as runtime from snap_details')
-        settings = sql.query('select run, params from run_details').set_index('run').params
+        times = sql.query('select snap, seconds, cpu_seconds from snap_details').set_index('snap')
+        details = sql.query('select run, params, machine from run_details').set_index('run')
     agents = pd.concat(frames)
     if agents.empty:
         raise ValueError(f'the database {target} holds no rated agents of the study {study!r}')
-    trained = agents.run.map(settings.map(json.loads))
+    trained = agents.run.map(details.params.map(json.loads))
     for name in ('rule', 'c_puct', 'seed'):
         agents[name] = [params[name] for params in trained]
-    agents['runtime'] = agents.snap_id.map(times.set_index('snap_id').runtime)
+    times = times.reindex(agents.snap_id).set_index(agents.index)
+    on_gpu = agents.run.map(details.machine).astype(str).str.contains(', GPU ')
+    agents['runtime'] = times.seconds.where(on_gpu, times.cpu_seconds)
     agents['params'] = params(agents.width, agents.depth, agents.boardsize)
     agents.attrs['source'] = 'replica'
     return agents

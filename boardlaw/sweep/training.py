@@ -82,7 +82,7 @@ def machine():
     """The kind of machine, without its name."""
     parts = [platform.machine(), platform.system(), f'torch {torch.__version__}']
     if torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
+        parts.append(f'GPU {torch.cuda.get_device_name()}')
     return ', '.join(parts)
 
 
