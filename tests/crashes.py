@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -224,7 +225,8 @@ class Download(Work):
     def state(self):
         return {str(f.relative_to(pavlov.root())): f.read_bytes()
                 for f in sorted(pavlov.root().rglob('*'))
-                if f.is_file() and f.name != '_lock' and not f.name.startswith('.downloaded-')}
+                if f.is_file() and f.name != '_lock' and not f.name.startswith('.downloaded-')
+                and not re.fullmatch(r'\..*\.tmp', f.name)}   # the next write an hour later sweeps
 
 
 class Inline:
