@@ -5,29 +5,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
+from sources import ROOT, shipped
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILT = {'.git', '.venv', '_build', '__pycache__', '.pytest_cache', '.ruff_cache', '.hypothesis',
-         'output', 'build', 'dist', '.ipynb_checkpoints'}
 #: Neither a shell's, nor a URL's, nor an ASCII name.
 ODD = 'größe & "plan" %20 ☃'
-
-
-def sources():
-    """The repository's files, or those of an unpacked sdist."""
-    try:
-        listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True,
-                                check=True).stdout
-        names = [os.fsdecode(name) for name in listed.split(b'\0') if name]
-    except (OSError, subprocess.CalledProcessError):
-        names = [str(p.relative_to(ROOT)) for p in ROOT.rglob('*')
-                 if not BUILT & set(p.relative_to(ROOT).parts)
-                 and '.egg-info' not in str(p.relative_to(ROOT))
-                 and p.name not in ('PKG-INFO', 'setup.cfg')]
-    return sorted(name for name in names if (ROOT/name).is_file())
 
 
 def run(code, *args, cwd, **env):
@@ -42,7 +25,7 @@ def built(tmp_path_factory):
     """(source, names, sdist, wheel): a copy of the repository, its files, the unpacked sdist that
     it makes, and the wheel that this makes."""
     folder = tmp_path_factory.mktemp('packaging')/ODD
-    source, names = folder/'source', sources()
+    source, names = folder/'source', shipped()
     for name in names:
         (source/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT/name, source/name)
@@ -50,8 +33,9 @@ def built(tmp_path_factory):
              'getattr(build_meta, sys.argv[1])(sys.argv[2])')
     run(build, 'build_sdist', folder, cwd=source)
     sdist, = folder.glob('*.tar.gz')
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder/'unpacked', filter='data')
+    with tarfile.open(sdist) as archive:   # made above; not every Python has filters
+        archive.extractall(folder/'unpacked', **(
+            {'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
     unpacked, = (folder/'unpacked').iterdir()
     run(build, 'build_wheel', folder, cwd=unpacked)
     wheel, = folder.glob('*.whl')
