@@ -19,7 +19,7 @@ from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import BadConfig
 from boardlaw.sweep import grid as plans
-from boardlaw.sweep import noise, rating, state, training
+from boardlaw.sweep import noise, pools, rating, state, training
 
 pytestmark = pytest.mark.skipif(not Path('/proc/self/stat').exists(),
                                 reason='looks for workers in /proc')
@@ -403,8 +403,18 @@ def test_command_line_stops_and_goes_on(root):
 
 # On a cluster
 
+@pytest.mark.parametrize('folder', ['with space', 'a&b', '(x)'])
+def test_ray_is_refused_where_its_workers_would_never_come_up(folder, monkeypatch):
+    pytest.importorskip('ray')
+    monkeypatch.setattr(sys, 'executable', f'/opt/{folder}/bin/python')
+    with pytest.raises(RuntimeError, match='does not quote'):
+        sweep.Ray('local')
+
+
 def test_ray_cluster_loses_a_worker(root):
     ray = pytest.importorskip('ray')
+    if set(sys.executable) & set(pools._READ_BY_A_SHELL):
+        pytest.skip('Ray cannot start workers of a Python in a folder of this name')
     settings = {3: (64, 1e-3, 60_000)}
     jobs = sweep.plan([3], settings=settings, n_runs=2)
     os.environ['RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO'] = '0'

@@ -9,6 +9,7 @@ is not tried again: it is yielded in place of the result.
 import math
 import multiprocessing
 import os
+import sys
 import time
 from multiprocessing.connection import wait
 
@@ -16,6 +17,8 @@ from .. import pavlov, sql, threads
 
 #: How often an item is taken up again after its worker was lost.
 RETRIES = 3
+
+_READ_BY_A_SHELL = ' \t&|;<>()$`\\"\'*?[]{}#~!'
 
 
 class Lost(RuntimeError):
@@ -110,6 +113,9 @@ class Ray:
     Args:
         address: as for `ray.init`: 'auto', 'ray://host:10001'; 'local' starts one here.
         gpus: share of a GPU that a task takes; each takes one CPU.
+
+    Raises:
+        RuntimeError: ray is not installed, or could not start workers of this Python.
     """
 
     def __init__(self, address='auto', gpus=0.):
@@ -119,6 +125,11 @@ class Ray:
             raise RuntimeError('a sweep on a cluster needs the package ray: pip install '
                                '"boardlaw[ray]"') from e
         self._ray = ray
+        if address == 'local' and set(sys.executable) & set(_READ_BY_A_SHELL):
+            raise RuntimeError(f'Ray starts its workers through a shell and does not quote the name '
+                               f'of this Python, "{sys.executable}": they would never come up. '
+                               'Install into a folder without spaces and the like, or sweep '
+                               'without Ray')
         if not ray.is_initialized():
             ray.init(address=address, log_to_driver=False)
         self._options = {'num_cpus': 1, 'num_gpus': gpus, 'max_retries': RETRIES}
