@@ -126,7 +126,7 @@ class Ray:
                                '"boardlaw[ray]"') from e
         self._ray = ray
         if address == 'local' and set(sys.executable) & set(_READ_BY_A_SHELL):
-            raise RuntimeError(f'Ray starts its workers through a shell and does not quote the name '
+            raise RuntimeError('Ray starts its workers through a shell and does not quote the name '
                                f'of this Python, "{sys.executable}": they would never come up. '
                                'Install into a folder without spaces and the like, or sweep '
                                'without Ray')
