@@ -118,7 +118,7 @@ def test_the_time_is_measured():
 
 def test_lambda_study_compares_at_equal_compute():
     jobs = sweep.lambda_study([3, 4, 5])
-    assert len({j.name for j in jobs}) == len(jobs) == 3*2*(3 + 4*2)
+    assert len({j.name for j in jobs}) == len(jobs) == 3*2*(3 + 2*2 + 2*3)
     for boardsize in (3, 4, 5):
         mine = [j for j in jobs if j.config.boardsize == boardsize]
         assert len({j.flops for j in mine}) == 1

@@ -166,16 +166,16 @@ def lambda_study(boards, seeds=3, settings=None):
 
     On each board the cheapest perfect network, trained with a fifth of the samples of
     :data:`SETTINGS`, so that differences show: with the rule's own c_puct and `seeds` seeds, whose
-    learning curves are kept; with a quarter and four times that c_puct, and with 16 and 256 nodes,
-    two seeds each.
+    learning curves are kept; with a quarter and four times that c_puct, two seeds each; and with 16
+    and 256 nodes, `seeds` seeds each.
 
     Returns:
         A list of :class:`Job`, the boards in turn, described as 'lambda/<boardsize>'.
     """
     settings = settings or SETTINGS
-    variants = [({}, range(seeds))] + [(change, range(2)) for change in (
-        {'c_puct': 1/4}, {'c_puct': 4}, {'n_nodes': 16}, {'n_nodes': 256})]
-    each = [(change, seed) for change, numbers in variants for seed in numbers]
+    each = [({}, seed) for seed in range(seeds)]
+    each += [({'c_puct': c}, seed) for c in (1/4, 4) for seed in range(2)]
+    each += [({'n_nodes': n}, seed) for seed in range(seeds) for n in (16, 256)]
     jobs = []
     for (change, seed), boardsize, (rule, c_puct) in product(each, boards, C_PUCT.items()):
         n_envs, lr, samples = settings[boardsize]
