@@ -403,6 +403,19 @@ def test_command_line_stops_and_goes_on(root):
 
 # On a cluster
 
+def test_who_enters_a_run_first_is_named(root, monkeypatch):
+    [job] = sweep.plan([3], settings=TINY, n_runs=1)
+    with sql.use(sql.create(root/'own.sqlite')):
+        sweep.train_all([job], sweep.Local(1), root/'own.sqlite', report=lambda line: None)
+        before = sql.query('select * from run_details where machine is not null')
+        assert before.version.tolist() == [training.release()]
+        monkeypatch.setattr(training, 'release', lambda: 'another')
+        monkeypatch.setattr(training, 'machine', lambda: 'another')
+        sweep.register(job, [1, 2])
+        assert len(sql.agent_query().query('width > 0').test_nodes.unique()) == 3
+        assert sql.query('select * from run_details where machine is not null').equals(before)
+
+
 @pytest.mark.parametrize('folder', ['with space', 'a&b', '(x)'])
 def test_ray_is_refused_where_its_workers_would_never_come_up(folder, monkeypatch):
     pytest.importorskip('ray')

@@ -56,7 +56,9 @@ def register(job, nodes=(None,), every=1, known=None):
         return
     if job.config.boardsize <= SOLVED:
         arena.register_perfect(job.config.boardsize)
-    made = {'version': release(), 'machine': machine()}
+    entered = sql.query('select version from run_details where run = :run', run=run).version
+    # Who enters it first has trained it; a later sweep may only add searches to play with.
+    made = {} if entered.notna().any() else {'version': release(), 'machine': machine()}
     for n in nodes:
         arena.register(run, n, every=every, **made)
 
