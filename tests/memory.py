@@ -15,7 +15,7 @@ from boardlaw.pavlov import runs, stats
 from boardlaw.selfplay import Config, Trainer
 
 WARM = 32        # learner steps before memory counts
-EVERY = .05      # seconds between two looks: a list of every step would itself be growth
+LOOKS = 2000     # at the memory, in all: a list of every step would itself be growth
 BOUND = .02      # by how much it may grow from then on
 CONFIG = Config(5, 16, 4, n_envs=256, n_nodes=16, buffer_len=32)
 
@@ -42,15 +42,15 @@ def flat(minutes, config=CONFIG, progress=lambda found: None):
             measured = trainer.advance(measure=trainer.buffer.full and trainer.step % 4 == 0)
             for channel, row in measured.items():
                 (stats.mean if len(row) == 2 else stats.max)(channel, *row)
-            if trainer.n_learnt >= WARM and (not seen or time.time() - seen[-1][0] >= EVERY):
+            if trainer.n_learnt >= WARM and (
+                    not seen or time.time() - seen[-1][0] >= 60*minutes/LOOKS):
                 seen.append((time.time(), resident()))
-                if trainer.step % 100 == 0:
-                    progress(report(seen, trainer))
+                progress(report(seen, trainer))
     return report(seen, trainer)
 
 
 def report(seen, trainer):
-    t, used = np.array(seen[::1 + len(seen)//10_000]).T
+    t, used = np.array(seen).T
     share = (t - t[0])/max(t[-1] - t[0], 1e-9)
     first, last = np.median(used[share <= .1]), np.median(used[share >= .9])
     growth = float(last/first - 1)
