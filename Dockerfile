@@ -4,8 +4,8 @@
 # docker run --name book boardlaw                runs both commands: make book, then make test
 # docker cp book:/home/boardlaw/boardlaw/_build/html .
 #
-# On Linux, pip's torch brings CUDA along, and the image has about 6 GB. With --build-arg
-# PIP_EXTRA_INDEX_URL set to the index of torch's CPU builds, which pytorch.org names, it has 2.2 GB.
+# On Linux, pip's torch brings CUDA along, and the image takes about 6 GB. With --build-arg
+# PIP_EXTRA_INDEX_URL set to the index of torch's CPU builds, which pytorch.org names, it takes 2.2 GB.
 
 FROM python:3.11-slim-bookworm AS boardlaw
 RUN apt-get update \
@@ -17,7 +17,7 @@ USER 1000
 WORKDIR /home/boardlaw/boardlaw
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1
-# The dependencies first: a change in the sources does not install them anew.
+# The dependencies come first, so that a change in the sources does not install them again.
 COPY --chown=boardlaw requirements.txt constraints.txt ./
 RUN python -m venv .venv \
     && .venv/bin/python -m pip install -r requirements.txt -c constraints.txt
@@ -26,8 +26,8 @@ RUN make install
 CMD ["make", "book", "test"]
 
 # Optional, and built by no test: the engine, which boardlaw.arena.mohex.MoHexAgent() starts as
-# `mohex`. It needs a Boost older than 1.85 and finds its data where it was compiled, so build and
-# use share one Debian release and one folder.
+# `mohex`. It needs a Boost older than 1.85, and looks for its data in the folder where it was
+# compiled. So both stages use one Debian release and one folder.
 FROM python:3.11-slim-bookworm AS mohex-build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends cmake g++ git make ca-certificates libdb-dev \
