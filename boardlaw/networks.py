@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 
 class Output(NamedTuple):
-    """What a network says of `n_envs` positions.
+    """A network's policy and value for `n_envs` positions.
 
     Attributes:
         logits: `[n_envs, n_actions]` log-probabilities in the mover's frame, -inf where the action
-            is not valid (everywhere, if no action is).
+            is not valid (everywhere, if no action is valid).
         v: `[n_envs, 2]` the value of each seat, from -1 (lost) to 1 (won); the two sum to 0.
     """
     logits: torch.Tensor
@@ -128,9 +128,9 @@ def from_state_dict(state, boardsize=None):
 
     Args:
         state: tensors by parameter name, either bare (`body.0.weight`) or as in a run's files
-            (`network.body.0.weight`; entries under other prefixes, `kwargs.n_nodes` say, are
-            passed over).
-        boardsize: the board that the network has to be for, if that is known.
+            (`network.body.0.weight`; entries under other prefixes, such as `kwargs.n_nodes`, are
+            ignored).
+        boardsize: the board size that the network must have been made for, if it is known.
 
     Returns:
         A :class:`Network` in float32 on the CPU that shares no memory with `state`.

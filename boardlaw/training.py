@@ -47,8 +47,8 @@ class Diverged(RuntimeError):
 def schedule(boardsize):
     """Train FLOPs at which the paper took snapshots: `[21]`, evenly spaced in the logarithm.
 
-    Smaller boards than the paper's have the range of 3x3; for larger ones that of 9x9 is extended
-    by its factor of seven a board size.
+    Boards smaller than the paper's have the range of 3x3. For larger ones the range of 9x9 ends at
+    seven times the compute for each further size, as perfect play does in the paper.
     """
     lo, hi = FLOPS[min(max(boardsize, 3), 9)]
     return np.logspace(np.log10(lo), np.log10(hi*7**max(boardsize - 9, 0)), 21)
@@ -75,16 +75,17 @@ def train(boardsize=None, width=None, depth=None, *, n_envs=None, buffer_len=Non
             its limits unless new ones are given.
         device: 'cpu' or 'cuda'.
         progress: whether to show a progress bar.
-        save_seconds: time between savepoints. A run that is killed loses the work since the last.
+        save_seconds: seconds between savepoints. A run that is killed loses the work since the last
+            one.
 
     Returns:
         The name of the run. Its agent is in `pavlov.storage.load_latest(run)` and the snapshots.
 
     Raises:
         BadConfig: a setting is out of range, or differs from that of the run to resume.
-        Diverged: the loss is not finite any more; the last savepoint stands.
+        Diverged: the loss is no longer finite; the last savepoint is intact.
         RuntimeError: another process is training this run.
-        OSError: the disk is full or read-only; the last savepoint stands.
+        OSError: the disk is full or read-only; the last savepoint is intact.
     """
     given = {k: v for k, v in locals().items() if v is not None and k in _SETTINGS}
     device = _device(device)

@@ -1,7 +1,7 @@
 """Each board's top agent, and ratings from games against it alone.
 
-An Elo from a pool of agents rests on a chain of games; where strength is not a line, it depends on
-who was in the pool. The paper therefore rated its agents a second time, each by direct games
+An Elo from a pool of agents rests on chains of games. Where strength is not transitive, it depends
+on who was in the pool. The paper therefore rated its agents a second time, each by direct games
 against the best of its board (its figure 10 and table IV).
 """
 import numpy as np
@@ -19,7 +19,7 @@ def top(boardsize, description):
     """Id of the agent with the highest rating among those with 64 nodes.
 
     Args:
-        description: of the agents' runs, 'bee/<boardsize>' for one.
+        description: of the agents' runs, such as 'bee/<boardsize>'.
     """
     found = ratings.agents(boardsize, description)
     found = found[(found.test_nodes == NODES) | (found.description == ratings.PERFECT)]
@@ -37,7 +37,7 @@ def pairs(boardsize, description):
 
 
 def against(opponent):
-    """What every agent won against one opponent: a DataFrame indexed by agent.
+    """The wins of every agent against one opponent, an id: a DataFrame indexed by agent.
 
     Columns: black_wins, black_games, white_wins, white_games (the agent's in each colour), wins and
     games, the colours balanced as in :func:`boardlaw.elos.symmetrize`.
@@ -54,9 +54,9 @@ def against(opponent):
 
 
 def direct(boardsize, description, level=.95):
-    """Elo by games against the top agent alone, which is 0.
+    """Elo by games against the top agent alone, which is at 0.
 
-    The estimate has half a pseudo-win each way, the interval is Jeffreys' for a rate.
+    The estimate adds half a pseudo-win each way; the interval is Jeffreys' for a rate.
 
     Returns:
         elo, lower, upper and games, indexed by agent.

@@ -26,7 +26,7 @@ def agent(run=-1, snapshot=None, device='cpu', n_nodes=None, c_puct=None, rule=N
         n_nodes, c_puct, rule: override what the run was trained with. A run that names no rule is
             one of 2021: it plays by rule '2021', at c_puct 1/16 unless its files say otherwise, and
             a :class:`Rule2021` warning says so.
-        settings: what else :class:`~boardlaw.mcts.MCTSAgent` takes, ``argmax`` for one.
+        settings: further arguments of :class:`~boardlaw.mcts.MCTSAgent`, such as ``argmax``.
 
     Returns:
         An :class:`~boardlaw.mcts.MCTSAgent`.

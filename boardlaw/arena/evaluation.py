@@ -18,7 +18,7 @@ def register(run=-1, n_nodes=None, c_puct=None, every=1, **details):
 
     Args:
         n_nodes, c_puct: of their search in play; by default those of their training.
-        every: k for every k-th snapshot alone, counted back from the last.
+        every: k for only every k-th snapshot, counted back from the last.
         details: further fields of run_details (version, machine) by name.
 
     Returns:
@@ -50,8 +50,8 @@ def _register(run, n, n_nodes, c_puct):
 def register_perfect(boardsize):
     """Enters the exact solver's player for a board in the database in use; returns its id.
 
-    It is the agent of a run without a network: width, depth and nodes are 0. A lost position it
-    plays as :class:`boardlaw.hex.solve.PerfectPlayer` does by default, but on 6x6 at random.
+    It is the agent of a run without a network: width, depth and nodes are 0. It plays a lost
+    position as :class:`boardlaw.hex.solve.PerfectPlayer` does by default, but on 6x6 at random.
     """
     run = sql.add_run(f'{PERFECT} {boardsize}x{boardsize}', PERFECT, boardsize, 0, 0, 0)
     return sql.add_agent(sql.add_snap(run, 0, 0, 0), 0, 0)
@@ -63,7 +63,7 @@ def _perfect(boardsize):
 
 
 def load(ids, device='cpu'):
-    """The agents with these ids of the database in use, their runs being here: {id: agent}."""
+    """The agents with these ids in the database in use, whose runs must be on disk: {id: agent}."""
     known = sql.agent_query()
     if missing := set(ids) - set(known.index):
         raise LookupError(f'the database in use has no agents {sorted(missing)}')
@@ -75,15 +75,15 @@ def load(ids, device='cpu'):
 def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False, device='cpu'):
     """Plays the pairs that the database in use lacks, in both colour orders, and saves each row.
 
-    What is there is not played again: after an interruption, call it once more.
+    Games that are in the database are not played again: after an interruption, call it once more.
 
     Args:
         agents: {id: agent} as :func:`load` returns them, or ids.
         pairs: pairs of ids, each played in both orders; by default all pairs.
         n_games: games in each order, a number or one for each pair.
         seed: with the ids it determines every game.
-        more: whether `n_games` are played on top of those that are there.
-        device: where to play; agents that are given, and not ids, must be there.
+        more: whether to play `n_games` in addition to the games that are in the database.
+        device: where to play; agents given as objects, not ids, must be on it.
 
     Returns:
         How many games were played.

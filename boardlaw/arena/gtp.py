@@ -236,13 +236,13 @@ class Engine:
         return {cell: seat for seat, cell in self.moves}
 
     def leads_to(self, world):
-        """Whether more stones on the engine's board give the first game of ``world``."""
+        """Whether adding stones to the engine's board can give the first game of ``world``."""
         return self.size == world.boardsize and self.stones.items() <= stones(world).items()
 
     def set_position(self, world):
         """Brings the engine's board to the first game of ``world``, from where it is if it can.
 
-        A world does not know the order of its moves: what is missing is placed by turns.
+        A world does not know the order of its moves, so the missing stones are placed in turns.
         """
         if self.size != world.boardsize:
             self.boardsize(world.boardsize)

@@ -47,7 +47,7 @@ class Server:
         self.do_boardsize(boardsize)
 
     def answer(self, line):
-        """The answer to a line, None to a comment or an empty one."""
+        """The answer to a line; None for a comment or an empty line."""
         line = ''.join(x for x in line.replace('\t', ' ') if x >= ' ').partition('#')[0]
         number, words = re.fullmatch(r'\s*(\d*)(.*)', line).groups()
         name, *arguments = words.split() or ['']
@@ -72,7 +72,7 @@ class Server:
         return command(*arguments) or ''
 
     def serve(self, lines, out):
-        """Answers each of ``lines`` to ``out``, until 'quit' or the end."""
+        """Writes the answer to each of ``lines`` to ``out``, until 'quit' or the end."""
         for line in lines:
             if (text := self.answer(line)) is not None:
                 out.write(text)
@@ -223,7 +223,8 @@ def _solver(boardsize):
 
 
 def main(name, boardsize=None, seed=0, **options):
-    """Serves on this process's input and output; whatever else is printed goes to the errors.
+    """Serves on this process's standard input and output; all other printing goes to standard
+    error.
 
     Args:
         name, options: as for :func:`player`.

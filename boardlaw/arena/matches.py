@@ -25,7 +25,7 @@ class Result:
 
     @property
     def games(self):
-        """How many were played."""
+        """The number of games played."""
         return self.black_wins + self.white_wins
 
 
@@ -60,7 +60,8 @@ def play(black, white, n_games, boardsize, seed=0, device='cpu', world=None):
     Args:
         black, white: agents, called as ``agent(world, seed=, move=, games=)``.
         seed: with the game's number and the move it fixes every random choice.
-        world: starting positions, one a game, all with the same side to move; by default empty.
+        world: starting positions, one for each game, all with the same side to move; by default
+            empty boards.
 
     Returns:
         A :class:`Result`.

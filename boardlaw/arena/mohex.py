@@ -3,9 +3,9 @@
     with MoHexAgent(max_games=1000, n_engines=2) as engine:
         mohex.evaluate(engine, arena.register(run).index, n_games=64)
 
-MoHex 2.0 is the engine that the paper calibrated its agents by: https://github.com/cgao3/
-benzene-vanilla-cmake. The Dockerfile shows how it is built. What is said of its settings here was
-read in its source and its README, not tried.
+MoHex 2.0 is the engine against which the paper calibrated its agents:
+https://github.com/cgao3/benzene-vanilla-cmake. The Dockerfile shows how to build it. Statements
+about its settings come from its source and README, and are not tested.
 """
 import secrets
 import shlex
@@ -170,9 +170,9 @@ class MoHexAgent(EngineAgent):
 def evaluate(engine, agents, n_games=32, seed=0, progress=True):
     """Plays the games against MoHex that the database in use lacks, and saves each as it ends.
 
-    What is there is not played again. After an interruption, or an error of the engine, call it
-    once more: games that had ended are kept. The table mohex_trials has no field for the
-    settings of MoHex, so keep one database for each.
+    Games that are in the database are not played again. After an interruption, or an error of the
+    engine, call it once more: games that had ended are kept. The table mohex_trials has no field
+    for the settings of MoHex, so keep one database for each.
 
     Args:
         engine: a :class:`MoHexAgent`; as many games are played at once as it has engines.

@@ -30,9 +30,9 @@ def trials(found):
 
 
 def ratings(found, played=None):
-    """Elo and its 95 % interval of these agents, the exact player or else the best at 0.
+    """Elo and its 95 % interval for these agents; 0 is the exact player, or else the best agent.
 
-    The best is 0, too, as long as the exact player has not played.
+    The best agent is also at 0 while the exact player has no games.
 
     Args:
         found: from :func:`agents`.

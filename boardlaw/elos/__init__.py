@@ -10,11 +10,11 @@ another scale: `x * to_elo`, so that 400 Elo are odds of 10 to 1. Everything her
 
 There are two estimates. `solve` is the paper's: one pseudo-win each way on every pair that has
 met. They pull every pair together, also those whose result was never in doubt, and so shrink the
-whole scale, by an amount that grows with the cube of its span over the games a pair: by 40 Elo in a
-round robin over 2,170 Elo (as on 9x9) with 1,024 games a pair, by 270 with 128. An interval cannot
-stand that. `posterior` has Jeffreys' prior instead, half a pseudo-win each way times the pair's
-leverage: about one game an agent, not two a pair, which removes the bias to first order (Firth
-1993, Biometrika 80).
+whole scale. The shrinkage grows with the cube of the scale's span and falls with the games a pair:
+40 Elo in a round robin over 2,170 Elo (as on 9x9) with 1,024 games a pair, 270 with 128. Around
+such a rating an interval would miss the truth. `posterior` has Jeffreys' prior instead, half a
+pseudo-win each way times the pair's leverage: in all about one game for each agent instead of two
+for each pair, which removes the bias to first order (Firth 1993, Biometrika 80).
 
 Explained in the chapter book/elo.ipynb.
 """

@@ -46,7 +46,8 @@ class BadBoard(ValueError):
 
 @cache
 def neighbours(boardsize):
-    """The table that the kernels need, made once a board size."""
+    """`[S*S, n_words]` uint64: the neighbours of each cell as bitboards, computed once for each
+    board size."""
     return kernels.neighbours(boardsize)
 
 
@@ -63,7 +64,7 @@ def _first(mask):
 
 @dataclass(frozen=True)
 class Transition:
-    """What a step gave.
+    """The results of a step.
 
     Attributes:
         rewards: `[n_envs, n_seats]` float32, +1 for the winner and -1 for the loser on the move
@@ -105,7 +106,7 @@ class Hex:
 
     @property
     def n_envs(self):
-        """How many games."""
+        """The number of games."""
         return len(self.seats)
 
     @property
@@ -256,7 +257,7 @@ class Hex:
 
     @classmethod
     def cat(cls, worlds):
-        """Worlds of one board size, one after the other."""
+        """One world with the games of all `worlds` in order; they must have one board size."""
         worlds = list(worlds)
         if len({w.boardsize for w in worlds}) != 1:
             raise BadBoard('cat needs at least one world, and all of the same board size; got '
@@ -286,7 +287,7 @@ class Hex:
                 equally many stones, White's if Black has one more.
 
         Raises:
-            BadBoard: the text is no board, or whose turn it is does not follow from it.
+            BadBoard: the text is not a board, or whose turn it is does not follow from it.
 
         >>> world = Hex.parse('''
         ...     b w .

@@ -1,4 +1,4 @@
-"""The paper's figures, tables and claims, from published curves or from agents of one's own.
+"""The paper's figures, tables and claims, from published curves or from your own agents.
 
     agents = paper.published()
     paper.figures.frontiers(agents)

@@ -23,7 +23,7 @@ CURVES, SAME, OURS = 'curves', 'same boards', 'replica'
 
 
 def runs(agents, target='replica') -> pd.DataFrame:
-    """Where agents come from: one row a training run.
+    """The training runs that the agents come from, one row each.
 
     Args:
         agents: :func:`boardlaw.paper.replica` of the same target.
@@ -76,8 +76,8 @@ def compute_ratio(ours, theirs, elos=(data.PERFECT,), n_resamples=200, seed=0,
     """How many times more training compute theirs take than ours to reach the same Elo.
 
     The computes are those at which the frontiers cross that Elo. The interval is the basic
-    bootstrap's of the ratio's logarithm, over the runs of both: a resample in which one frontier
-    never gets there takes it to 0 or infinity, one in which neither does is left out.
+    bootstrap's of the ratio's logarithm, over the runs of both: a resample in which only one
+    frontier gets there extends it to 0 or infinity; one in which neither does is left out.
 
     Args:
         ours, theirs: agents frames: boardsize, run, train_flops, elo.
@@ -115,8 +115,8 @@ def beyond(agents, boardsizes, n_resamples=200, seed=0, level=.9) -> pd.DataFram
     """What perfect play on larger boards would cost if the trend of these agents' boards went on.
 
     Compute by the fit to all frontiers; time by a straight line through the logarithms of each
-    board's quickest snapshot above -50 Elo. The intervals are basic bootstrap ones over runs: they
-    hold what the choice of runs leaves open, and nothing of whether the trend goes on.
+    board's quickest snapshot above -50 Elo. The intervals are basic bootstrap intervals over runs:
+    they cover the choice of runs, but not whether the trend goes on.
 
     Args:
         agents: boardsize, run, train_flops, elo, runtime.

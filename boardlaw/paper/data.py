@@ -50,9 +50,9 @@ def replica(study='bee', target='replica') -> pd.DataFrame:
     """The agents of our own runs, an agents frame, indexed by the database's ids.
 
     `elo` is measured from the exact player where there is one (boards 3 to 6), so that 0 is perfect
-    play and not the best agent's; elsewhere the best is 0. Further columns: `lower` and `upper`,
-    the 95 % interval of `elo`; `runtime`, seconds that the training took, of processor time of all
-    cores, or on a GPU, for which a processor mostly waits, of the clock; and the training's
+    play; elsewhere the board's best agent is 0. Further columns: `lower` and `upper`, the 95 %
+    interval of `elo`; `runtime`, the seconds that the training took: processor time of all cores,
+    or wall time if it ran on a GPU, for which the processor mostly waits; and the training's
     `rule`, `c_puct` and `seed`.
 
     Args:
@@ -160,7 +160,7 @@ def frontier(agents, n_points=101) -> pd.DataFrame:
 
     Per board: `n_points` computes from the least to the greatest, evenly in the logarithm; each
     run's Elo at them, linear between its snapshots, none before the first, the last one kept after
-    the end; of all runs the maximum. It may dip where a run that led did.
+    the end; of all runs the maximum. It falls where the leading run's Elo falls.
 
     Args:
         agents: boardsize, run, train_flops, elo.
@@ -217,7 +217,7 @@ def cheapest(agents, elo=-elos.to_elo/2) -> pd.DataFrame:
 
 
 def optimal_model_size(agents, n_limits=10) -> pd.DataFrame:
-    """The network of the best snapshot within each of `n_limits` computes, by board size.
+    """The network of the best snapshot under each of `n_limits` compute limits, by board size.
 
     The limits are the upper ends of `n_limits` equal parts of the board's log compute.
 
@@ -290,8 +290,8 @@ def test_curves(agents, floors=(-2000, -1500, -1000, -500), literal=False) -> pd
 def like_9x9(levels, agents) -> list:
     """Levels of Elo that lie on the largest board where `levels` lie on the paper's 9x9.
 
-    They keep their share of the way from untrained to perfect play, of which the length is taken
-    from the first snapshots of all runs (their median Elo, with 64 nodes).
+    Each keeps its share of the distance from untrained to perfect play. The Elo of an untrained
+    agent is the median of all runs' first snapshots, with 64 nodes.
 
     Args:
         levels: Elo on 9x9, such as the defaults of :func:`test_curves` and :func:`train_test`.

@@ -259,12 +259,13 @@ def resid_var(agents):
 def test_compute(agents, floors=(-2000, -1500, -1000, -500), literal=False):
     """Figure 8: how Elo grows with the search's nodes, for snapshots of different strength.
 
-    The largest board's last snapshots of one run a floor, see :func:`data.test_curves`. Points are
-    named by nodes, lines by depth x width.
+    The last snapshot of one run for each of ``floors``, on the largest board; see
+    :func:`data.test_curves`. Points are named by nodes, lines by depth x width.
 
     Args:
         agents: boardsize, run, idx, width, depth, samples, train_flops, test_nodes, elo.
-        literal: counts the FLOPs of the forward passes; by default, as the paper, 64 times that.
+        literal: whether to count the FLOPs of the forward passes; by default, as in the paper, 64
+            times that.
     """
     board = data.largest_board(agents)
     curves = data.test_curves(board, floors, literal)
@@ -299,7 +300,7 @@ def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False):
     Args:
         agents: boardsize, samples, train_flops, test_nodes, elo; the largest board is used.
         elos: the levels.
-        literal: as in :func:`test_compute`.
+        literal: as for :func:`test_compute`.
     """
     board = data.largest_board(agents)
     lines = data.train_test(board, elos, literal)

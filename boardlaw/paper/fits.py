@@ -53,22 +53,23 @@ class ChangePoint:
 
     @property
     def double_compute_winrate(self):
-        """How often twice the training compute wins, on the incline."""
+        """The win rate of twice the training compute, on the incline."""
         return float(winrate(self.incline_flops*np.log10(2)))
 
     @property
     def takeoff_growth(self):
-        """By what the compute at takeoff is multiplied from one board size to the next."""
+        """The factor by which the compute at takeoff grows from one board size to the next."""
         return float(self.takeoff(1)/self.takeoff(0))
 
     @property
     def perfect_growth(self):
-        """By what the compute for perfect play is multiplied from one board size to the next."""
+        """The factor by which the compute for perfect play grows from one board size to the
+        next."""
         return float(self.compute(1)/self.compute(0))
 
     @property
     def gap_growth(self):
-        """Elo that one more board size puts between random and perfect play."""
+        """Elo that one further board size adds between random and perfect play."""
         return -self.plateau_boardsize
 
 
@@ -188,7 +189,8 @@ def fit_power_law(x, y) -> PowerLaw:
 
 
 def growth(by_boardsize) -> float:
-    """By what a Series indexed by boardsize is multiplied from one size to the next (OLS on log10).
+    """The factor by which a Series indexed by boardsize grows from one size to the next (OLS on
+    log10).
 
     Sizes without a value are left out.
     """
@@ -204,12 +206,13 @@ class TrainTest:
     const: float
 
     def predict(self, train_flops, elo):
-        """The test compute that `elo` takes after so much training, numbers or arrays."""
+        """The test compute needed for `elo` after a training of `train_flops`, numbers or
+        arrays."""
         return 10**(self.train*np.log10(train_flops) + self.elo*np.asarray(elo) + self.const)
 
     @property
     def saving(self):
-        """By what ten times the training compute divides the test compute."""
+        """The factor by which ten times the training compute reduces the test compute."""
         return 10**-self.train
 
 

@@ -2,8 +2,9 @@
 
     lambda_2021 = c N/(N + A)        lambda = c sqrt(N)/(N + A)
 
-N are the visits of a node and A its actions. The published rule acts as the corrected one would
-with c_puct times sqrt(N): a constant that was set once explores more the more is searched.
+N is the number of visits of a node, A the number of actions. The published rule acts as the
+corrected one would with sqrt(N) times its c_puct, so a constant that suits one search explores more
+in a longer one.
 
 Explained in the chapter book/rules.ipynb.
 """
@@ -17,7 +18,8 @@ from .data import check
 
 
 def effective_c_puct(visits, c_puct=C_PUCT['2021']):
-    """The c_puct with which the corrected rule does at `visits` what the published one does."""
+    """The c_puct at which the corrected rule has the published one's lambda at `visits`, for its
+    `c_puct`."""
     return c_puct*np.sqrt(visits)
 
 
@@ -95,7 +97,7 @@ def contrast(ends, level=.95) -> pd.DataFrame:
 
 
 def verdict(table) -> str:
-    """In words what the table of :func:`contrast` shows."""
+    """Says in words what the table of :func:`contrast` shows."""
     parts = []
     for boardsize, row in table.iterrows():
         name = f'{boardsize}×{boardsize}'

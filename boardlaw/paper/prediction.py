@@ -1,16 +1,17 @@
-"""What agents of some boards foretell of larger ones, written down before those are trained on.
+"""Predictions for larger boards from agents of smaller ones, written down before they are trained
+on.
 
     made = prediction.predict(paper.replica(), [10, 11])
     path = prediction.save(made, 'predictions')     # commit it, and only then train
     prediction.outcome(prediction.load(path), paper.replica(target=database))
 
-The law is fitted to the frontiers of the boards that there are, and read off at the larger ones:
-the compute that reaches some levels of Elo. Its interval holds two errors. One is what the choice
-of runs leaves open, by the bootstrap over runs. The other is that no board lies on the law: the
-distances of the boards seen (in the logarithm of compute) say how far the next may be, as the
-residuals of a straight line do in regression. On made-up agents whose law is known, the 90 %
-intervals hold 91 to 96 % of the time, but 81 % for perfect play two boards further where the boards
-hardly differ: that a board's 0 is its best agent's, whose rating errs, is not in them.
+The law is fitted to the frontiers of the boards that have agents. Its prediction for a larger board
+is the compute that reaches some levels of Elo. The interval covers two errors. One is the choice of
+runs, by the bootstrap over runs. The other is that no board lies exactly on the law: the distances
+of the boards seen (in the logarithm of compute) say how far the next may be, as the residuals of a
+straight line do in regression. On simulated agents whose law is known, the 90 % intervals hold 91
+to 96 % of the time, but 81 % for perfect play two boards further where the boards hardly differ:
+the intervals leave out the error in the rating of a board's best agent, which is its 0.
 
 Explained in the chapter book/scaling.ipynb.
 """

@@ -66,7 +66,8 @@ KINDS = {
 
 
 def guess(fields: tuple[str, ...]) -> str:
-    """The kind of a file that no `_info.json` lists, by its fields; 'last' if many would do."""
+    """The kind of a file that no `_info.json` lists, guessed from its fields; 'last' if none
+    fits."""
     heads = {f.split('.')[0] for f in fields}
     plain = ('mean', 'cumsum', 'rate', 'duty', 'maxrate', 'mean_std', 'quantiles')
     return next((k for k in plain if set(KINDS[k].fields) == heads), 'last')

@@ -8,8 +8,8 @@
 
 There is one function for each kind of statistic; it adds a row to a channel. Outside of a `to_run`
 block they do nothing, so that code which reports statistics also runs where nobody records them.
-Numbers may be Python's, or numpy's and torch's scalars. What a kind's rows become when read, and
-what it means that several processes wrote one channel, is told in `kinds`."""
+Numbers may be Python's, or numpy's and torch's scalars. `boardlaw.pavlov.kinds` says what a kind's
+rows become when read, and what it means that several processes wrote one channel."""
 
 from . import writing
 from .reading import array, channels, compare, pandas, plot
@@ -62,22 +62,22 @@ def cumsum(channel: str, total=1) -> None:
 
 
 def rate(channel: str, count=1) -> None:
-    """How many a second."""
+    """Events a second: the sum of `count` over an interval's length."""
     _write('rate', channel, count)
 
 
 def period(channel: str, count=1) -> None:
-    """How many seconds each takes."""
+    """Seconds for each event: an interval's length over the sum of `count`."""
     _write('period', channel, count)
 
 
 def duty(channel: str, duration) -> None:
-    """The fraction of time spent; `duration` in seconds."""
+    """The fraction of the time spent on it; `duration` in seconds."""
     _write('duty', channel, duration)
 
 
 def maxrate(channel: str, duration, count=1) -> None:
-    """How many a second while at it; `duration` in seconds."""
+    """Events a second of the time spent on them; `duration` in seconds."""
     _write('maxrate', channel, duration, count)
 
 

@@ -68,7 +68,7 @@ def engine():
 
     Raises:
         BadDatabase: the file is not there, is damaged, or is not an evaluation database.
-        boardlaw.download.DownloadError: '2021' cannot be had; the message says what to do.
+        boardlaw.download.DownloadError: '2021' cannot be downloaded; the message says what to do.
     """
     name = target()
     if name == 'replica':
@@ -84,7 +84,7 @@ def engine():
 
 
 def path_2021(fetch=False):
-    """Where the database of 2021 lies once it is downloaded, which ``fetch`` does if need be.
+    """Path of the database of 2021; with ``fetch`` it is downloaded first if it is not there.
 
     It comes from the public bucket, or from a mirror whose address BOARDLAW_B2_URL holds.
     """

@@ -6,12 +6,12 @@ from .database import BadDatabase, query, use
 
 
 def merge(source):
-    """Adds to the database in use what another one has and it lacks.
+    """Adds to the database in use the rows of another that it lacks.
 
     Runs, snapshots and agents are the same if their names, numbers and searches are; ids may
     differ. A row of games or of noise that is there already, equal in every number and in the time
-    it took, is not added again: merging twice is merging once, and of two databases that go back to
-    one only what came after is added.
+    it took, is not added again. So a second merge changes nothing, and of two databases copied from
+    one, only the rows added since are merged.
 
     Args:
         source: path or URL of the other one.

@@ -12,7 +12,7 @@ def add_run(run, description, boardsize, width, depth, nodes, details=None):
     """Adds a training run, or leaves it as it is if it is there; returns its name.
 
     Args:
-        details: where it comes from, fields of run_details by name; ``params`` may be a dict.
+        details: where the run comes from: fields of run_details by name; ``params`` may be a dict.
             Given again, they replace the earlier ones.
     """
     _get_or_add(tables.runs, {'run': run}, description=description, boardsize=int(boardsize),
@@ -32,8 +32,8 @@ def add_snap(run, idx, samples, flops, details=None):
     """Adds snapshot ``idx`` of a run unless it is there; returns its id.
 
     Args:
-        details: what it took to train, fields of snap_details by name; not changed if they are
-            there.
+        details: the time that it took to train, fields of snap_details by name; not changed if they
+            are there.
     """
     snap = _get_or_add(tables.snaps, {'run': run, 'idx': int(idx)}, samples=float(samples),
                        flops=float(flops))

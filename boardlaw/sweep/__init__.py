@@ -1,4 +1,4 @@
-"""Many runs and their ratings, within a time, on this machine or on a cluster.
+"""Many runs and their ratings, within a time limit, on this machine or on a cluster.
 
     sweep.sweep(sweep.plan([3, 4, 5]), minutes=120)
     python -m boardlaw sweep --boards 3,4,5 --minutes 120
@@ -35,12 +35,12 @@ TEST_NODES, TEST_EVERY = [2**k for k in range(10)], 3
 
 def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='cpu',
           direct_games=DIRECT_GAMES, report=print):
-    """Trains agents as far as the time goes, and rates them.
+    """Trains as many of the agents as the time allows, and rates them.
 
     Args:
         jobs: what to train, see :func:`plan`, :func:`long_runs` and
             :func:`lambda_study`.
-        minutes: time for all; without it all of them are trained.
+        minutes: time for training and rating together; None: all of them are trained and rated.
         pool: :class:`Local` (the default) or :class:`Ray`.
         database: path or URL of the evaluation database; by default replica.sqlite in the folder of
             runs. It is made if it is not there.

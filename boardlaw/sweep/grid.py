@@ -61,7 +61,7 @@ class Job:
 
     @property
     def name(self):
-        """What tells it from every other job of its description."""
+        """A name that no other job of its description has."""
         c = self.config
         extra = [f'{k}{getattr(c, k):g}' for k in ('c_puct', 'n_nodes', 'lr')
                  if getattr(c, k) != getattr(Config(c.boardsize, 1, 1, rule=c.rule), k)]
@@ -144,7 +144,7 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None):
 
 def long_runs(boards, seeds=1, settings=None):
     """The cheapest perfect network of each board once more, three times as long and at a third of
-    the learning rate: for how strong it gets, where :func:`plan` asks how soon.
+    the learning rate: to see how strong it becomes, where :func:`plan` asks how soon.
 
     Args:
         boards, seeds, settings: as for :func:`plan`.
@@ -187,7 +187,7 @@ def lambda_study(boards, seeds=3, settings=None):
 
 
 def seconds(jobs, device='cpu'):
-    """How long each job should take on one worker: a list.
+    """The seconds that each job should take on one worker: a list.
 
     Each board's first job is tried for a moment. A smaller network takes as long, since most of the
     time is the tree's; a larger one takes longer by as much as it computes more.
@@ -216,7 +216,7 @@ def _seconds_per_sample(config, device, steps=8):
 
 
 def fitting(jobs, budget, device='cpu'):
-    """The jobs, in their order, that together take at most `budget` seconds of one worker; one at
-    least, whose training can go on another time."""
+    """The jobs, in their order, that together take at most `budget` seconds of one worker. At least
+    one is returned; if it takes longer, a later sweep goes on with it."""
     ends = np.cumsum(seconds(jobs, device))
     return jobs[:max(1, int((ends <= budget).sum()))]

@@ -4,8 +4,8 @@
 
 All that the next machine needs is in FOLDER, the state, a few files of at most 15 MiB: the runs and
 the database, packed. A visit (:func:`visit`) unpacks it, goes on with the sweep for the time given,
-and writes the next state. Nothing is lost from one to the next but, of large trainings, the buffer
-of recent games, which is played anew (as many steps as it holds) before learning goes on.
+and writes the next state. Nothing is lost between visits except, in large trainings, the buffer of
+recent games, which is played again in full before learning goes on.
 """
 import io
 import json
@@ -60,10 +60,9 @@ _ABOUT, _DATABASE = 'state.json', 'replica.sqlite'
 def visit(jobs, minutes, source, to=None, device='cpu', workers=None, report=print):
     """Goes on with a sweep for some minutes, from one state to the next.
 
-    It trains for most of the time, the jobs in their order, saves the state in case that it is cut
-    short, then rates all agents that there are, each board in a process of its own; if that is done
-    early it trains on. An interrupt saves the state, too. Runs that would not fit into a state are
-    left out.
+    It trains for most of the time, the jobs in their order, saves the state in case it is cut
+    short, then rates all agents there are, each board in a process of its own. If time is left, it
+    trains on. An interrupt saves the state, too. Runs that would not fit into a state are left out.
 
     Args:
         jobs: a list of :class:`Job`.
@@ -283,7 +282,8 @@ def _bytes(saved):
 def load(folder):
     """Unpacks a state into the folder of runs and its database.
 
-    A run that is there and has got as far stays as it is; games are added to those that are there.
+    A run on disk that has got at least as far stays as it is; games are added to those of the
+    database.
 
     Args:
         folder: of the state's files.

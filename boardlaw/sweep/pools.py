@@ -29,7 +29,7 @@ class Lost(RuntimeError):
 
 
 class Local:
-    """Processes of this machine, one for each item, so many at once.
+    """Processes of this machine, one for each item, at most ``workers`` at once.
 
     Args:
         workers: by default one a core. Each keeps to one thread: small networks gain nothing from

@@ -59,9 +59,9 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
     The best are three with 64 nodes, whose ratings make the frontier, and three of all.
 
     These games, too, change the ratings, and so perhaps who is best: it goes on until the best have
-    played. Against the exact player they play four times as many, where it is quick: what sets the
-    scale's 0 should be its games with near equals, not those with weak agents, whom it beats more
-    surely than anyone does who samples moves.
+    played. Against the exact player they play four times as many, where it is quick: the scale's 0
+    should rest on its games with near equals. It beats weak agents more surely than an agent that
+    samples its moves would.
 
     Args:
         pool, deadline, device: as for :func:`rate`.

@@ -1,8 +1,8 @@
-"""The replica that the package ships: our own runs, cut down to what others need, in two files.
+"""The replica that the package ships: our own runs, reduced to what others need, in two files.
 
 `data/replica.sqlite` is the evaluation database. `data/replica.zip` holds the folder of each run
-with its description and snapshots, but no statistics and no savepoint, which are large. With
-:func:`unpack` the agents are there again, to play, to be rated anew or to be trained further from.
+with its description and snapshots, but no statistics and no savepoint, which are large. After
+:func:`unpack` the agents can play, be rated again, or be trained further.
 """
 import json
 import shutil
