@@ -138,7 +138,9 @@ def _start(b, x, y, on_plateau, on_incline):
     """Planes through the points said to be on the plateau and on the incline, or None."""
     plateau = np.stack([b, np.ones_like(b)], 1)[on_plateau]
     incline = np.stack([x, b, np.ones_like(b)], 1)[on_incline]
-    if np.linalg.matrix_rank(plateau) < 2 or np.linalg.matrix_rank(incline) < 3:
+    # Of no rows at all, NumPy before 2.3 knows no rank.
+    if any(len(x) < x.shape[1] or np.linalg.matrix_rank(x) < x.shape[1]
+           for x in (plateau, incline)):
         return None
     return np.concatenate([np.linalg.lstsq(plateau, y[on_plateau], rcond=None)[0],
                            np.linalg.lstsq(incline, y[on_incline], rcond=None)[0]])
