@@ -352,7 +352,7 @@ def test_the_picture_of_the_policies_is_a_table_of_searches(network):
     assert page.count('<td>') == 24
     for rule, c in [('corrected', 1.), ('2021', 1/64)]:
         policy = mcts.search(world, network, 512, c, rule).policy[0]
-        assert views.policy_board(world, policy, size=130, coords=False) in page
+        assert views.policy_board(world, policy, size=150, coords=False) in page
     with pytest.raises(mcts.BadSearch, match='rule'):
         widgets.policies(network, world, rule='2022')
 

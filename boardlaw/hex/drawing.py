@@ -361,7 +361,7 @@ def _labels(board, labels, fills):
             ground = STONE[_OWNER[board[cell]]] if board[cell] else fill
             looks.setdefault((len(text), STONE[_is_dark(ground)]), []).append((cell, text))
     return [Words('label', [_centre(*cell) for cell, _ in words], [text for _, text in words],
-                  min(.38, 1.1/length), ink) for (length, ink), words in sorted(looks.items())]
+                  min(.42, 1.2/length), ink) for (length, ink), words in sorted(looks.items())]
 
 
 def _num(x):

@@ -108,20 +108,21 @@ class Watch:
         panels = [p for p in panels if p]
         if not panels:
             return None
-        columns = [1, 2, 3][min(len(panels), 3) - 1]
+        columns = min(len(panels), 2)
         n_rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(3.4 * columns, 2.3 * n_rows), layout='constrained')
+        figure = Figure(figsize=(2.7 * columns, 2.3 * n_rows), layout='constrained')
         for i, panel in enumerate(panels):
             ax = figure.add_subplot(n_rows, columns, i + 1)
             for channel in panel:
                 series = values[channel][1].dropna()
                 ax.plot(series.index.total_seconds() / 60, series,
                         marker='.' if len(series) == 1 else '', label=channel)
-            ax.set_title(panel[0] if len(panel) == 1 else panel[0].split('.')[0], fontsize=9)
+            ax.set_title(panel[0] if len(panel) == 1 else panel[0].split('.')[0], fontsize=10)
             if len(panel) > 1:
-                ax.legend(fontsize=7, frameon=False)
-            ax.tick_params(labelsize=7)
-            ax.set_xlabel('minutes', fontsize=7)
+                ax.legend(fontsize=9, frameon=False)
+            ax.tick_params(labelsize=9)
+            ax.locator_params(axis='x', nbins=4)
+            ax.set_xlabel('minutes', fontsize=9)
         return figure
 
     def html(self) -> str:

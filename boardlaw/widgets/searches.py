@@ -262,14 +262,16 @@ class Policies(views.View):
             rows = ''
             for c_puct in (c/4, c, 4*c):
                 found = [self.found(n_nodes=n, c_puct=c_puct, rule=rule) for n in nodes]
-                cells = [views.policy_board(self.world, x.policy[0], size=130, coords=False)
+                cells = [views.policy_board(self.world, x.policy[0], size=150, coords=False)
                          for x in found]
                 rows += (f'<tr><th scope="row">{fraction(c_puct)}</th>'
                          + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
-            head = ''.join(f'<th scope="col">{n} node{"s" * (n > 1)}</th>' for n in nodes)
-            parts.append(f'<table style="width:auto"><caption style="caption-side:top">Rule '
-                         f'{rule}: policies in %</caption><thead><tr><th scope="col">c_puct</th>'
-                         f'{head}</tr></thead><tbody>{rows}</tbody></table>')
+            head = ''.join(f'<th scope="col" style="min-width:150px">{n} node{"s" * (n > 1)}</th>'
+                           for n in nodes)    # on a phone the table scrolls, and is legible
+            parts.append('<table style="width:auto">'
+                         '<caption style="caption-side:top;padding-top:1em">'
+                         f'Rule {rule}: policies in %</caption><thead><tr><th scope="col">c_puct'
+                         f'</th>{head}</tr></thead><tbody>{rows}</tbody></table>')
         return ''.join(parts)
 
     def __repr__(self):
