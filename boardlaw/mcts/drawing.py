@@ -21,7 +21,7 @@ BOARD, LEAST_BOARD = 1.25, .42   # width of the root's board; narrower ones are 
 DISC, LEAST_DISC = 1., .09       # the same of discs
 LINE = .2                        # width of a line that carries every visit
 GAP, INDENT = .08, .45           # between siblings; between columns
-LETTER = .066                    # width of a letter of a name
+LETTER = .076                    # width of a letter of a name
 
 _RAMP = colors.LinearSegmentedColormap.from_list('q', [boards.NEGATIVE, '#c9c9c4', boards.POSITIVE])
 
@@ -188,7 +188,7 @@ def _draw(root, columns, up, down, seat):
         text = 'root' if depth == 0 else (
             f'{PLAYERS[(seat + depth - 1) % 2]} moves' if root.world is not None else
             f'move {depth}')
-        ax.text(x, up + head - .05, text, size=9, color=style.MUTED, va='top')
+        ax.text(x, up + head - .05, text, size=10, color=style.MUTED, va='top')
     _legend(ax, -down - foot, any(node.terminal and not node.is_board for node in nodes))
     return fig
 
@@ -212,10 +212,10 @@ def _links(ax, node, n):
 
 def _name(ax, node):
     if node.is_board:
-        ax.text(node.x, node.y - node.height/2 - .01, _label(node), size=8.5, ha='center',
+        ax.text(node.x, node.y - node.height/2 - .01, _label(node), size=10, ha='center',
                 va='top', zorder=4)
     else:
-        ax.text(node.x + node.width/2 + .04, node.y, _label(node), size=8.5, ha='left',
+        ax.text(node.x + node.width/2 + .04, node.y, _label(node), size=10, ha='left',
                 va='center_baseline', zorder=4)
 
 
@@ -226,8 +226,8 @@ def _legend(ax, bottom, rings):
         ax.add_patch(patches.Rectangle((x + i*length/41, y - .06), length/41 + .003, .12, lw=0,
                                        fc=color(q)))
     for q, at in ((-1, 0), (0, .5), (1, 1)):
-        ax.text(x + at*length, y + .08, f'{q:+d}' if q else '0', size=8, ha='center', va='bottom')
-    ax.text(x + length + .1, y, 'q, for who made the move' + '; ringed: game over'*rings, size=8.5,
+        ax.text(x + at*length, y + .08, f'{q:+d}' if q else '0', size=10, ha='center', va='bottom')
+    ax.text(x + length + .1, y, 'q, for who made the move' + '; ringed: game over'*rings, size=10,
             va='center')
 
 
