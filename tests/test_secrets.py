@@ -54,8 +54,8 @@ def personal():
         found['the name of this user'] = getpass.getuser().encode()
     except (OSError, KeyError):   # there is none
         pass
-    common = {b'root', b'user', b'runner', b'boardlaw', b'localhost', b'/root', b'/work',
-              b'/home/boardlaw', b'/home/boardlaw/boardlaw'}   # the last two are the Dockerfile's
+    # Names that say nothing, and the two folders of the Dockerfile.
+    common = {b'runner', b'boardlaw', b'localhost', b'/home/boardlaw', b'/home/boardlaw/boardlaw'}
     return {k: v for k, v in found.items() if len(v) >= 6 and v not in common}
 
 
