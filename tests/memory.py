@@ -45,7 +45,8 @@ def flat(minutes, config=CONFIG, progress=lambda found: None):
             if trainer.n_learnt >= WARM and (
                     not seen or time.time() - seen[-1][0] >= 60*minutes/LOOKS):
                 seen.append((time.time(), resident()))
-                progress(report(seen, trainer))
+                if len(seen) > 1:
+                    progress(report(seen, trainer))
     return report(seen, trainer)
 
 
