@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from boardlaw.mcts import C_PUCT
+from boardlaw.mcts import C_PUCT, reference
 from boardlaw.paper import lambdas
 
 
@@ -15,6 +15,16 @@ def test_rules_agree_where_the_paper_says():
             assert same == pytest.approx(lambdas.weight(n, a, '2021'))
     # PAPER: 1/16 acts like 1/2 after 64 visits.
     assert lambdas.effective_c_puct(64) == pytest.approx(.5)
+
+
+@pytest.mark.parametrize('n', [[1, 0, 0, 0, 0, 0, 0, 0, 0], [3, 1, 1, 2, 1, 1, 1, 1, 9]])
+def test_effective_c_puct_by_the_published_count_is_the_searchs(n):
+    """The plain search by rule '2021' has the policy of the corrected one with that constant."""
+    rng = np.random.default_rng(0)
+    prior, q = rng.dirichlet(np.ones(9)), rng.uniform(-1, 1, 9)
+    c = lambdas.effective_c_puct(sum(n), 1/16, n_actions=9)
+    np.testing.assert_allclose(reference.policy(prior, q, n, 1/16, '2021'),
+                               reference.policy(prior, q, n, c), rtol=1e-6)
 
 
 def agents():

@@ -2,9 +2,9 @@
 
     lambda_2021 = c N/(N + A)        lambda = c sqrt(N)/(N + A)
 
-N is the number of visits of a node, A the number of actions. The published rule acts as the
-corrected one would with sqrt(N) times its c_puct, so a constant that suits one search explores more
-in a longer one.
+N is the number of visits of a node's children, A the number of actions. The published rule acts as
+the corrected one would with sqrt(N) times its c_puct, so a constant that suits one search explores
+more in a longer one.
 
 Explained in the chapter book/rules.ipynb.
 """
@@ -17,14 +17,33 @@ from boardlaw.mcts import C_PUCT
 from .data import check
 
 
-def effective_c_puct(visits, c_puct=C_PUCT['2021']):
-    """The c_puct at which the corrected rule has the published one's lambda at `visits`, for its
-    `c_puct`."""
-    return c_puct*np.sqrt(visits)
+def effective_c_puct(visits, c_puct=C_PUCT['2021'], n_actions=None):
+    """The c_puct at which the corrected rule has the published one's lambda.
+
+    Without `n_actions` both rules count each visit once, as in the formulas above, and the number
+    of actions drops out. With it the published rule counts as the 2021 code and the search by rule
+    '2021' do: each visit twice, and one for each action not yet tried, if every action is tried
+    once before any is tried twice. That is much more where there are few visits.
+
+    Args:
+        visits: N of a node, numbers or arrays, 1 or more.
+        c_puct: of the published rule.
+        n_actions: A, the cells of the board.
+
+    >>> print(effective_c_puct(64), effective_c_puct(64, n_actions=9).round(2))
+    0.5 0.53
+    """
+    visits = np.asarray(visits, float)
+    if n_actions is None:
+        return c_puct*np.sqrt(visits)
+    counted = 2*visits + np.maximum(n_actions - visits, 0)
+    return c_puct*counted/(counted + n_actions)*(visits + n_actions)/np.sqrt(visits)
 
 
 def weight(visits, n_actions, rule='corrected', c_puct=None):
-    """Lambda, the weight of the prior in the search's policy.
+    """Lambda, the weight of the prior in the search's policy, each visit counted once.
+
+    The search by rule '2021' counts otherwise (:func:`effective_c_puct`).
 
     Args:
         visits: N of a node, numbers or arrays.
