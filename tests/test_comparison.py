@@ -122,18 +122,32 @@ def test_claims_that_are_no_numbers_of_the_law(claims):
     eight = claims[claims.number == 8]
     assert eight.replica.tolist() == [-100, 0]
     assert eight['replica verdict'].tolist() == ['differs', 'agrees']
+    assert not eight.reason.str.contains('better than perfectly').any()
+
+
+def test_a_rating_above_perfect_play_is_flagged():
+    ours = climbs()
+    ours.loc[ours.boardsize == 4, ['elo', 'lower', 'upper']] += 15    # its interval is +-10
+    reasons = [row['reason'] for row in comparison._perfection(ours)]
+    assert ['better than perfectly' in reason for reason in reasons] == [False, True]
 
 
 def test_reasons_follow_the_numbers():
     row = pd.Series({'number': 3, 'published': 4., 'remark': 'table III', 'replica': 3.,
                      'replica low': 2.5, 'replica high': 3.2, 'replica verdict': 'differs',
                      'same boards': 4., 'same boards low': 3.9, 'same boards high': 4.1,
-                     'same boards verdict': 'agrees'})
+                     'same boards verdict': 'agrees', 'curves verdict': 'agrees'})
     assert 'so it is not the boards' in comparison._reason(row)
-    assert 'holds neither' in comparison._reason(row)
+    assert 'holds neither 4 nor 2.06' in comparison._reason(row)
     wide = pd.Series({**row, 'replica low': 1., 'replica high': 6., 'replica verdict': 'agrees'})
     assert 'holds 4 and 2.06' in comparison._reason(wide)
     assert 'tests little' in comparison._reason(wide)
+    assert 'do not confirm' not in comparison._reason(wide)
+    alone = pd.Series({**wide, 'curves verdict': 'differs'})
+    assert "the paper's own curves differ" in comparison._reason(alone)
+    beside = pd.Series({**wide, 'replica high': 3.8})
+    assert 'does not hold 4 itself' in comparison._reason(beside)
+    assert 'does not hold' not in comparison._reason(wide)
     small = pd.Series({**row, 'same boards low': 2., 'same boards high': 3.,
                        'same boards verdict': 'differs'})
     assert 'small boards are different' in comparison._reason(small)

@@ -108,6 +108,15 @@ def test_a_frontier_keeps_a_run_that_ended_and_may_dip():
     np.testing.assert_allclose(dip.elo, [-50, -80, -20])
 
 
+def test_a_frontier_counts_a_runs_last_snapshot_only_on_request():
+    """The first run ends at -125, between the points 10^3, where it has -200, and 10^4."""
+    ags = agents(run=list('aabb'), train_flops=[1e2, 10**3.5, 1e2, 1e5],
+                 elo=[-350., -125, -500, -400])
+    assert paper.frontier(ags, 4).elo.tolist() == pytest.approx([-350, -200, -200, -200])
+    kept = paper.frontier(ags, 4, keep_last=True)
+    assert kept.elo.tolist() == pytest.approx([-350, -200, -125, -125])
+
+
 def slow_frontier(board):
     """The definition, point by point."""
     x = np.linspace(np.log10(board.train_flops.min()), np.log10(board.train_flops.max()), 101)
@@ -432,6 +441,20 @@ def test_claims_test_the_trade_off_where_nodes_differ(published):
     both = pd.concat([published[published.boardsize < 9], steep], ignore_index=True)
     row = tables.claims(both, n_resamples=0).set_index('number').loc[5]
     assert row.computed == pytest.approx(100) and row.verdict == 'differs'
+    assert 'by the paper\'s six levels of Elo it differs, by nine it is 100.0' in row.remark
+
+
+def test_the_trade_off_is_undecided_where_it_hangs_on_the_levels(published, monkeypatch):
+    """Two planes: to -1200 one on which training saves 10^1.2 times, above it one of 100 times."""
+    steep = plane_agents(train=-2, const=41.8)
+    trees = pd.concat([plane_agents().query('elo <= -1200'), steep.query('elo > -1200')])
+    both = pd.concat([published[published.boardsize < 9], trees.assign(run='p', width=64)],
+                     ignore_index=True)
+    monkeypatch.setattr(data, 'LEVELS', (-1000, -750, -500))
+    monkeypatch.setattr(data, 'MORE_LEVELS', (-1500, -1250))
+    row = tables.claims(both, n_resamples=0).set_index('number').loc[5]
+    assert row.verdict == 'undecided' and row.computed == pytest.approx(100)
+    assert 'it differs, by nine it is 15.8 and agrees' in row.remark
 
 
 # Figures

@@ -189,10 +189,11 @@ def _reach(flops):
 def claims(ours, theirs, n_resamples=200, seed=0) -> pd.DataFrame:
     """Every claim of the paper: published, from its curves, from our runs, verdicts, the reason.
 
-    Verdicts as in :func:`tables.claims`. The published curves are also taken for our boards alone,
-    which tells apart a claim that is not true of small boards from one of which our training gives
-    another number. The numbers of the law are read as the paper reads them, with the best agent of
-    a board at 0; claim 8, that this agent is perfect, with Elo as it is in `ours`.
+    Verdicts as in :func:`tables.claims`; reasons, and the levels of claim 5, are those of ours. The
+    published curves are also taken for our boards alone, which tells apart a claim that is not true
+    of small boards from one of which our training gives another number. The numbers of the law are
+    read as the paper reads them, with the best agent of a board at 0; claim 8, that this agent is
+    perfect, with Elo as it is in `ours`.
 
     Args:
         ours, theirs: as for :func:`tables.claims`; ours with 0 for the exact player, and with lower
@@ -208,7 +209,8 @@ def claims(ours, theirs, n_resamples=200, seed=0) -> pd.DataFrame:
     for name, agents in ((CURVES, theirs), (SAME, small), (OURS, data.best_at_zero(ours))):
         found = tables.claims(agents, n_resamples, seed)
         if table is None:
-            table = found[['number', 'claim', 'published', 'rounding', 'read from', 'remark']]
+            table = found[['number', 'claim', 'published', 'rounding', 'read from']]
+        table['remark'] = found.remark
         part = found[['computed', 'low', 'high', 'verdict']]
         part.columns = [name, f'{name} low', f'{name} high', f'{name} verdict']
         table = table.join(part)
@@ -236,10 +238,16 @@ def _reason(row):
                               else ', and from ours: not only the boards are different'))
     elif verdict == 'agrees' and high - low > row.published:
         reasons.append('an interval wider than the number itself tests little')
+    if verdict == 'agrees' and row[f'{CURVES} verdict'] == 'differs':
+        reasons.append("the paper's own curves differ, so that ours do not confirm its number")
+    if verdict == 'agrees' and not low <= row.published <= high:
+        reasons.append(f'our interval does not hold {row.published:.3g} itself, only numbers that '
+                       'round to it')
     if 'table III' in row.remark and not np.isnan(low):
         implied = {3: tables.TABLE_3.takeoff_growth, 4: tables.TABLE_3.gap_growth}[row.number]
         held = [f'{x:.3g}' for x in (row.published, implied) if low <= x <= high]
-        reasons.append('our interval holds ' + (' and '.join(held) or 'neither'))
+        reasons.append('our interval holds ' + (
+            ' and '.join(held) or f'neither {row.published:.3g} nor {implied:.3g}'))
     return '; '.join(reasons)
 
 
@@ -275,6 +283,9 @@ def _perfection(ours):
     for boardsize, board in ours.groupby('boardsize'):
         best = board.loc[board.elo.idxmax()]
         agrees = best.upper > data.PERFECT
+        above = ('; an interval above 0 is too narrow, since nobody plays better than perfectly: '
+                 'in games with the exact player alone no agent is above 0' if best.lower > 0
+                 else '')
         rows.append({
             'number': 8, 'claim': f'the best agent plays perfectly, {boardsize_name(boardsize)} '
             f'(Elo from perfect play; above {data.PERFECT} counts)', 'published': 0.,
@@ -282,5 +293,5 @@ def _perfection(ours):
             OURS: best.elo, f'{OURS} low': best.lower, f'{OURS} high': best.upper,
             f'{OURS} verdict': 'agrees' if agrees else 'differs',
             'reason': 'our 0 is the exact player; the interval is that of the rating (95 %); the '
-                      "paper's curves have their own best agent at 0"})
+                      f"paper's curves have their own best agent at 0{above}"})
     return rows

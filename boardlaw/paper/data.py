@@ -28,6 +28,8 @@ from boardlaw.arena import best, ratings
 
 TRAIN_NODES = 64        # search nodes in training, and in the paper's main figures
 PERFECT = -50           # the Elo from which the paper calls play perfect
+LEVELS = tuple(range(-1500, -249, 250))         # of figure 9: 9x9, six of them
+MORE_LEVELS = tuple(range(-1700, -299, 175))    # nine from 85 to 15 % of the way to perfect play
 
 
 def published() -> pd.DataFrame:
@@ -155,15 +157,19 @@ def train_agents(agents, *columns) -> pd.DataFrame:
 
 # Training compute
 
-def frontier(agents, n_points=101) -> pd.DataFrame:
+def frontier(agents, n_points=101, keep_last=False) -> pd.DataFrame:
     """The best Elo that any run reached within a training compute, by board size.
 
     Per board: `n_points` computes from the least to the greatest, evenly in the logarithm; each
-    run's Elo at them, linear between its snapshots, none before the first, the last one kept after
-    the end; of all runs the maximum. It falls where the leading run's Elo falls.
+    run's Elo at them, linear between its snapshots, none before the first, after its end that of
+    the last point within it; of all runs the maximum. It falls where the leading run's Elo falls.
+
+    That is the paper's definition. So what a run gains between the last point within it and its
+    last snapshot does not count, unless the board's longest runs end there.
 
     Args:
         agents: boardsize, run, train_flops, elo.
+        keep_last: after its end, count a run's last snapshot instead.
 
     Returns:
         boardsize, train_flops, elo: `n_points` rows a board.
@@ -177,7 +183,8 @@ def frontier(agents, n_points=101) -> pd.DataFrame:
         starts = np.flatnonzero(np.diff(runs[rows])) + 1
         x, y = np.split(log_flops[rows], starts), np.split(elo[rows], starts)
         grid = np.linspace(log_flops[rows].min(), log_flops[rows].max(), n_points)
-        curves = [np.interp(grid, *run, left=np.nan, right=np.nan) for run in zip(x, y)]
+        curves = [np.interp(grid, *run, left=np.nan, right=run[1][-1] if keep_last else np.nan)
+                  for run in zip(x, y)]
         best = pd.DataFrame(np.transpose(curves)).ffill().max(axis=1)
         frames.append(pd.DataFrame({'boardsize': boardsize, 'train_flops': 10**grid, 'elo': best}))
     return _from(agents, pd.concat(frames, ignore_index=True))
@@ -313,7 +320,7 @@ def _untrained(board):
     return board.loc[board.idx == board.groupby('run').idx.transform('min'), 'elo'].median()
 
 
-def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False) -> pd.DataFrame:
+def train_test(agents, elos=LEVELS, literal=False) -> pd.DataFrame:
     """What training compute saves at test time: lines of equal Elo.
 
     On each line the points where more training gets to `elo` with less test compute than any

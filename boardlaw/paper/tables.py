@@ -129,7 +129,8 @@ def perfect_play(agents) -> pd.DataFrame:
     return table.join(data.cheapest(agents)[['width', 'depth', 'samples', 'train_flops']])
 
 
-_RATIOS = ['perfect_growth', 'perfect_growth_raw', 'takeoff_growth', 'train_test_saving']
+_RATIOS = ['perfect_growth', 'perfect_growth_raw', 'takeoff_growth', 'train_test_saving',
+           'train_test_saving_more']
 
 # Number of the claim, text, name among the statistics, published value, half the step to which it
 # was rounded, where it was read, a remark.
@@ -164,7 +165,10 @@ def claims(agents, n_resamples=200, seed=0) -> pd.DataFrame:
 
     A claim 'agrees' where the 90 % bootstrap interval over runs meets published +- rounding, the
     range that the printed number stands for, and 'differs' otherwise; it is 'not tested' where
-    these agents cannot tell.
+    these agents cannot tell. What training saves at test time depends on the levels of Elo that
+    are compared: it 'agrees' or 'differs' where it does so both by the paper's six levels, whose
+    number is given, and by the nine of `data.MORE_LEVELS`, which the remark gives; otherwise it is
+    'undecided'.
 
     Args:
         agents: boardsize, run, width, depth, train_flops, elo; with several test_nodes, idx and
@@ -180,22 +184,33 @@ def claims(agents, n_resamples=200, seed=0) -> pd.DataFrame:
     rows = []
     for number, claim, name, paper, half_step, where, remark in _CLAIMS:
         value, low, high = ours.loc[name] if name in ours.index else [np.nan]*3
-        if np.isnan(value):
-            verdict = 'not tested'
-        else:
-            reach = (value, value) if np.isnan(low) else (low, high)
-            meets = reach[0] <= paper + half_step and reach[1] >= paper - half_step
-            verdict = 'agrees' if meets else 'differs'
-        rows.append((number, claim, paper, half_step, where, value, low, high, verdict,
-                     remark.format(table_3=TABLE_3)))
+        verdict = _verdict(value, low, high, paper, half_step)
+        remark = remark.format(table_3=TABLE_3)
+        if f'{name}_more' in ours.index:
+            more = ours.loc[f'{name}_more']
+            other = _verdict(*more, paper, half_step)
+            reach = '' if np.isnan(more.low) else f' ({more.low:.1f} to {more.high:.1f})'
+            remark += (f"; by the paper's six levels of Elo it {verdict}, by nine it is "
+                       f'{more.computed:.1f}{reach} and {other}')
+            verdict = verdict if verdict == other else 'undecided'
+        rows.append((number, claim, paper, half_step, where, value, low, high, verdict, remark))
     return pd.DataFrame(rows, columns=['number', 'claim', 'published', 'rounding', 'read from',
                                        'computed', 'low', 'high', 'verdict', 'remark'])
+
+
+def _verdict(value, low, high, paper, half_step):
+    """Whether the interval, or the value where there is none, meets paper +- half_step."""
+    if np.isnan(value):
+        return 'not tested'
+    low, high = (value, value) if np.isnan(low) else (low, high)
+    return 'agrees' if low <= paper + half_step and high >= paper - half_step else 'differs'
 
 
 def _statistics(agents):
     out = fits.headline(agents)
     if 'test_nodes' in agents and agents.test_nodes.nunique() > 1:
         board = data.largest_board(agents)
-        lines = data.train_test(board, data.like_9x9(range(-1500, -249, 250), board))
-        out['train_test_saving'] = fits.fit_train_test(lines).saving
+        for name, levels in (('', data.LEVELS), ('_more', data.MORE_LEVELS)):
+            lines = data.train_test(board, data.like_9x9(levels, board))
+            out[f'train_test_saving{name}'] = fits.fit_train_test(lines).saving
     return out
