@@ -14,7 +14,6 @@ which ships with the package: the book's chapter 'How fast' is drawn from it.
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -219,14 +218,6 @@ def shown(rows):
         'note': r['note']} for r in rows]).to_string(index=False)
 
 
-def cpu():
-    try:
-        found = re.search(r'model name\s*:\s*(.*)', Path('/proc/cpuinfo').read_text())
-        return found[1]
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--quick', action='store_true', help='little work, two turns; writes '
@@ -245,7 +236,7 @@ def main():
     python, missing = install(args.peers)
     workers = {'ours': Worker(sys.executable, 'ours.py'), 'peers': Worker(python, 'peers.py')}
     machine = dict(
-        date=datetime.now(timezone.utc).date().isoformat(), cpu=cpu(), cores=threads.n_threads(),
+        date=datetime.now(timezone.utc).date().isoformat(), cpu=threads.cpu(), cores=threads.n_threads(),
         load_before=load, quick=args.quick, not_installed=missing,
         bfloat16_from_width=next(filter(fused.bfloat16_pays, (128, 256)), None),
         versions={k: x for w in workers.values() for k, x in w.ask(do='versions').items()})

@@ -5,9 +5,12 @@ plain thread pool is all that is needed. Inside a worker torch runs on one threa
 already fill the cores, and nested parallel regions fight over them.
 """
 import os
+import platform
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -21,6 +24,15 @@ def n_threads():
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu():
+    """The processor's model, as its maker calls it where the system says so."""
+    try:
+        found = re.search(r'model name\s*:\s*(.*)', Path('/proc/cpuinfo').read_text('utf-8'))
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 @cache

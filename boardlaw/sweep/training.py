@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .. import arena, pavlov, sql
+from .. import arena, pavlov, sql, threads
 from ..pavlov import storage
 from ..training import train
 from . import state
@@ -81,8 +81,8 @@ def release():
 
 
 def machine():
-    """The kind of machine, without its name."""
-    parts = [platform.machine(), platform.system(), f'torch {torch.__version__}']
+    """The kind of machine, without its name. By the processor sums are rounded one way or another."""
+    parts = [threads.cpu(), platform.machine(), platform.system(), f'torch {torch.__version__}']
     if torch.cuda.is_available():
         parts.append(f'GPU {torch.cuda.get_device_name()}')
     return ', '.join(parts)
