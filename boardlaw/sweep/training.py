@@ -81,7 +81,7 @@ def release():
 
 
 def machine():
-    """The kind of machine, without its name. By the processor sums are rounded one way or another."""
+    """The kind of machine, without its name; sums are rounded by the processor's model."""
     parts = [threads.cpu(), platform.machine(), platform.system(), f'torch {torch.__version__}']
     if torch.cuda.is_available():
         parts.append(f'GPU {torch.cuda.get_device_name()}')
