@@ -237,7 +237,8 @@ def main():
     workers = {'ours': Worker(sys.executable, 'ours.py'), 'peers': Worker(python, 'peers.py')}
     machine = dict(
         date=datetime.now(timezone.utc).date().isoformat(),
-        cpu=threads.cpu(), cores=threads.n_threads(), load_before=load, quick=args.quick, not_installed=missing,
+        cpu=threads.cpu(), cores=threads.n_threads(),
+        load_before=load, quick=args.quick, not_installed=missing,
         bfloat16_from_width=next(filter(fused.bfloat16_pays, (128, 256)), None),
         versions={k: x for w in workers.values() for k, x in w.ask(do='versions').items()})
     print(json.dumps(machine, indent=1), flush=True)
