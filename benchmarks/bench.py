@@ -31,7 +31,8 @@ from worker import Failed, Worker
 
 import boardlaw
 from boardlaw import elos, threads
-from boardlaw.mcts import fused
+from boardlaw.mcts.batched import bfloat16_pays
+from boardlaw.mcts.evaluation import weights
 
 FILE = Path(boardlaw.__file__).parent / 'data' / 'bench.json'
 NETWORKS = {5: (16, 4), 7: (128, 4), 9: (512, 4)}   # boardsize: (width, depth)
@@ -86,20 +87,20 @@ def random_play(quick):
 def searches(quick, batches, folder):
     for size, (width, depth) in NETWORKS.items():
         net = dict(boardsize=size, width=width, depth=depth)
-        weights = folder / f'{size}.npz'
-        np.savez(weights, **fused.weights(ours.network(**net))._asdict())
+        file = folder / f'{size}.npz'
+        np.savez(file, **weights(ours.network(**net))._asdict())
         for n_envs in batches:
             big = n_envs > 2000   # where a turn of mctx takes half a minute
             same = dict(n_envs=n_envs, **net)
             found = [contender('boardlaw', 'ours', 'search', **same),
                      contender('mctx gumbel', 'peer', 'mctx_search', policy='gumbel',
-                               weights=str(weights), repeats=1 if big else None, **same),
+                               weights=str(file), repeats=1 if big else None, **same),
                      contender('network alone', 'network', 'evaluations', **same),
                      contender('matrix products', 'floor', 'products', **net,
                                n_times=16 if quick else 256)]
             if n_envs == 1024 or quick:
                 found += [contender('mctx muzero', 'peer', 'mctx_search', policy='muzero',
-                                    weights=str(weights), repeats=1, **same),
+                                    weights=str(file), repeats=1, **same),
                           contender('OpenSpiel MCTS', 'peer', 'openspiel_search', boardsize=size,
                                     n_games=64 if quick else 512,
                                     note='C++, random rollouts in place of a network')]
@@ -239,7 +240,7 @@ def main():
         date=datetime.now(timezone.utc).date().isoformat(),
         cpu=threads.cpu(), cores=threads.n_threads(),
         load_before=load, quick=args.quick, not_installed=missing,
-        bfloat16_from_width=next(filter(fused.bfloat16_pays, (128, 256)), None),
+        bfloat16_from_width=next(filter(bfloat16_pays, (128, 256)), None),
         versions={k: x for w in workers.values() for k, x in w.ask(do='versions').items()})
     print(json.dumps(machine, indent=1), flush=True)
     rows = []

@@ -14,11 +14,11 @@ import torch
 import worker
 from numba import njit
 
-from boardlaw import arena, elos, rng, threads
+from boardlaw import arena, elos, rng, threads, tiles
 from boardlaw.hex import Hex
 from boardlaw.hex import kernels as rules
 from boardlaw.hex.worlds import neighbours
-from boardlaw.mcts import MCTSAgent, fused, kernels
+from boardlaw.mcts import MCTSAgent, batched, evaluation, fused, kernels
 from boardlaw.mcts import search as search_games
 from boardlaw.mcts.search import _settings
 from boardlaw.mcts.tree import allocate
@@ -154,46 +154,45 @@ def search(boardsize, width, depth, n_envs, n_nodes=64):
 
 
 @njit(nogil=True)
-def _show_all(bits, seats, net, x):
-    """The first layer."""
-    rows = np.empty(len(net.first), np.int64)
-    for e in range(len(seats)):
-        fused._show(bits[e], seats[e], net, rows, x, e)
-
-
-@njit(nogil=True)
 def _evaluate_all(bits, seats, n_times, net, outs):
     """All layers, a group of positions at a time, as the compiled pass has it."""
     rows = np.empty(len(net.first), np.int64)
-    x = np.empty((fused.GROUP, len(net.first_bias)), np.float32)
+    x = np.empty((evaluation.GROUP, len(net.first_bias)), np.float32)
     y = np.empty_like(x)
-    for first in range(0, len(seats), fused.GROUP):
+    for first in range(0, len(seats), evaluation.GROUP):
         for _ in range(n_times):
-            for i in range(fused.GROUP):
+            for i in range(evaluation.GROUP):
                 e = min(first + i, len(seats) - 1)
-                fused._show(bits[e], seats[e], net, rows, x, i)
-            fused._evaluate(net, x, y, outs)
+                evaluation.show(bits[e], seats[e], net, rows, x, i)
+            evaluation.evaluate(net, x, y, outs)
+
+
+def _room(n_games, n_nodes, world):
+    """Trees and the states of their nodes."""
+    return (allocate(n_games, n_nodes, world.boardsize**2),
+            np.empty((n_games, n_nodes, *world._bits.shape[1:]), np.uint64))
 
 
 def evaluations(boardsize, width, depth, n_envs, n_nodes=64):
     """The network's part of a search alone: as many evaluations, in the same chunks."""
-    net = fused.padded(fused.weights(network(boardsize, width, depth)))
+    net = evaluation.padded(evaluation.weights(network(boardsize, width, depth)))
     world = midgame(n_envs, boardsize)
     bits, seats, inline = world._bits, world._seats, fused.is_inline(width)
 
     @torch.no_grad()
     def part(start, stop):
         if inline:
-            outs = np.empty((fused.GROUP, len(net.heads_bias)), np.float32)
+            outs = np.empty((evaluation.GROUP, len(net.heads_bias)), np.float32)
             _evaluate_all(bits[start:stop], seats[start:stop], n_nodes, net, outs)
             return
         chunk = min(fused.BATCHED_CHUNK, stop - start)
-        batched = fused.Batched(net, chunk)
+        tree, states = _room(chunk, 1, world)
+        evaluate = batched.evaluator(net, chunk)
         for first in range(start, stop, chunk):
             games = slice(first, min(first + chunk, stop))
+            fused._begin_all(tree, states, bits[games], seats[games])
             for _ in range(n_nodes):
-                _show_all(bits[games], seats[games], net, batched.x.numpy())
-                batched(games.stop - first)
+                evaluate(tree, states, games.stop - first)
 
     def run():
         threads.split(part, n_envs, 8 if inline else 32)
@@ -202,18 +201,23 @@ def evaluations(boardsize, width, depth, n_envs, n_nodes=64):
     return run
 
 
-def products(boardsize, width, depth, n_envs=2*fused.BATCHED_CHUNK, n_times=64, batch=256):
-    """Floor of whatever evaluates a network: its matrix products, no bias, no relu, no copy."""
-    net = fused.weights(network(boardsize, width, depth))
-    dtype = torch.bfloat16 if fused.bfloat16_pays(width) else torch.float32
-    first, heads = torch.from_numpy(net.first), torch.from_numpy(net.heads)
-    body = [torch.from_numpy(w).to(dtype) for w in net.body]
+def products(boardsize, width, depth, n_envs=2048, n_times=64):
+    """Floor of whatever evaluates a network: its matrix products, no bias, no relu, no copy.
+
+    They are torch's, of as many rows and in such numbers as it is fastest with.
+    """
+    net = evaluation.weights(network(boardsize, width, depth))
+    half = torch.bfloat16 if batched.bfloat16_pays(width) else torch.float32
+    ends = half if tiles.available() else torch.float32
+    batch = 1024 if tiles.available() and half == torch.bfloat16 else 256
+    first, heads = (torch.from_numpy(w).to(ends) for w in (net.first, net.heads))
+    body = [torch.from_numpy(w).to(half) for w in net.body]
 
     @torch.no_grad()
     def part(start, stop):
-        obs, x = torch.rand(batch, len(first)), torch.empty(batch, width)
-        y, z = torch.rand(2, batch, width).to(dtype)
-        out = torch.empty(batch, heads.shape[1])
+        obs, x = torch.rand(batch, len(first)).to(ends), torch.empty(batch, width, dtype=ends)
+        y, z = torch.rand(2, batch, width).to(half)
+        out = torch.empty(batch, heads.shape[1], dtype=ends)
         for _ in range(n_times*(stop - start)//batch):
             torch.mm(obs, first, out=x)
             for w in body:
@@ -350,13 +354,12 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
     """
     torch.set_num_threads(1)
     module, world = network(boardsize, width, depth), midgame(n_envs, boardsize)
-    net, table = fused.padded(fused.weights(module)), neighbours(boardsize)
+    net, table = evaluation.padded(evaluation.weights(module)), neighbours(boardsize)
     inline = fused.is_inline(width)
     chunk = fused.INLINE_CHUNK if inline else fused.BATCHED_CHUNK
     settings = _settings(n_nodes, 1/4, 'corrected', 0., None, 'parent', boardsize**2)
-    tree = allocate(chunk, n_nodes, boardsize**2)
-    states = np.empty((chunk, n_nodes, *world._bits.shape[1:]), np.uint64)
-    batched = None if inline else fused.Batched(net, chunk)
+    tree, states = _room(chunk, n_nodes, world)
+    evaluate = None if inline else batched.evaluator(net, chunk)
     outs = np.zeros((chunk, len(net.heads_bias)), np.float32)
     roots = np.empty((chunk, boardsize**2), np.float32)
     keys = rng.keys(0, n_envs, 1)
@@ -369,11 +372,10 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
 
     def evaluations():
         for _ in range(n_nodes):
-            _show_all(*arguments[2:4], net, batched.x.numpy())
-            batched(chunk)
+            evaluate(tree, states, chunk)
 
     def run():
-        nonlocal arguments
+        nonlocal arguments, outs
         seconds.update(dict.fromkeys(seconds, 0.))
         solved = 0
         for first in range(0, n_envs, chunk):
@@ -381,11 +383,12 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
             arguments = tree, states, world._bits[games], world._seats[games], keys[games], n_nodes
             if inline:
                 timed('whole', fused._search_inline, *arguments, *settings, net, boardsize, table)
-                timed('network', _evaluate_all, *arguments[2:4], n_nodes, net, outs[:fused.GROUP])
+                timed('network', _evaluate_all, *arguments[2:4], n_nodes, net,
+                      outs[:evaluation.GROUP])
             else:
-                timed('whole', fused._search_batched, *arguments, settings, batched, boardsize)
+                timed('whole', fused._search_batched, *arguments, settings, evaluate, boardsize)
                 timed('network', evaluations)
-                outs[:chunk] = batched.out.numpy()
+                outs = evaluate.out.copy()
             inner = (np.arange(n_nodes) < tree.size[:, None]) & ~tree.nodes['terminal']
             solved += int((tree.nodes['n'] - 1)[inner].sum())
             timed('rules', _replay_rules, tree, states, boardsize, table)

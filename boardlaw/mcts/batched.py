@@ -1,0 +1,180 @@
+"""The networks too large for the compiled pass: products of matrices over the leaves of a chunk.
+
+Where the CPU has tiles for bfloat16 (AMX) every layer is a product of ours (:class:`Tiled`).
+Elsewhere torch multiplies (:class:`Batched`), all but the first layer.
+"""
+import os
+
+import numpy as np
+import torch
+from numba import njit
+
+from .. import tiles
+from ..bits import njit_uncounted
+from ..lanes import LANES, add, keep, load, relu, splat, store
+from .evaluation import Weights, show_leaf
+
+
+def bfloat16_pays(width):
+    """Whether a network's layers should be multiplied in bfloat16.
+
+    CPUs with tile instructions for it (AMX) are several times as fast from 128 neurons on, those
+    with vector instructions about twice; up to 128 the latter lose that on the way through torch.
+    What is multiplied then carries 8 bits; sums, the residual stream and everything in the tree
+    stay in float32, and so do the first layer and the heads where there are no tiles. The
+    environment variable BOARDLAW_BFLOAT16, 0 or 1, overrules this.
+    """
+    if (asked := os.environ.get('BOARDLAW_BFLOAT16')):
+        return asked == '1'
+    vectors = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)()
+    return width >= 128 and tiles.available() or width > 128 and vectors
+
+
+def evaluator(net, n_games):
+    """The :class:`Tiled` or :class:`Batched` that evaluates the leaves of up to so many games."""
+    tiled = bfloat16_pays(len(net.heads)) and tiles.available()
+    return (Tiled if tiled else Batched)(net, n_games)
+
+
+class Batched:
+    """A network's layers after the first as torch's products.
+
+    Args:
+        net: :class:`~boardlaw.mcts.evaluation.Weights`, padded.
+
+    Attributes:
+        out: `[n_games, S*S + 1 and more]` float32, the logits and then the mover's value.
+    """
+
+    def __init__(self, net, n_games):
+        n, columns = len(net.heads), len(net.first_bias)
+        half = torch.bfloat16 if bfloat16_pays(n) else torch.float32
+        rows = [(0, columns - n), (0, 0)]
+        self._net = net
+        self._body = [torch.from_numpy(np.pad(w, rows)).to(half) for w in net.body]
+        self._heads = torch.from_numpy(np.pad(net.heads, rows))
+        self._heads_bias = torch.from_numpy(net.heads_bias)
+        self._x = torch.empty(n_games, columns)
+        self._y, self._z = torch.zeros(2, n_games, columns, dtype=half)
+        self._out = torch.empty(n_games, len(net.heads_bias))
+        self.out = self._out.numpy()
+
+    def __call__(self, tree, states, n):
+        """Evaluates the leaves of the first ``n`` games."""
+        x, y, z = self._x[:n], self._y[:n], self._z[:n]
+        arrays = [_numpy(t) for t in (x, y, z)]
+        _show_leaves(tree, states, self._net, arrays[0])
+        for layer, weight in enumerate(self._body):
+            _between(*arrays, self._net.body_bias, layer)
+            torch.mm(y, weight, out=z)
+        if self._body:
+            x.add_(z)
+        torch.addmm(self._heads_bias, x, self._heads, out=self._out[:n])
+
+
+def _numpy(x):
+    """A tensor's memory; bfloat16, which NumPy lacks, as int16."""
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+@njit(nogil=True, cache=True)
+def _show_leaves(tree, states, net, x):
+    rows = np.empty(len(net.first), np.int64)
+    for g in range(len(x)):
+        show_leaf(tree, states, g, net, rows, x, g)
+
+
+@njit(nogil=True, cache=True)
+def _between(x, y, z, bias, layer):
+    """What comes before a layer's product: adds the last layer's, ``z``, to the stream ``x``, then
+    writes its relu to ``y``, of which the product will be, and adds the layer's bias."""
+    columns = x.shape[1]
+    for i in range(len(x)):
+        for j in range(0, columns, LANES):
+            value = load(x, i*columns + j)
+            if layer > 0:
+                value = add(value, load(z, i*columns + j))
+            store(y, i*columns + j, relu(value))
+            store(x, i*columns + j, add(value, load(bias, layer*columns + j)))
+
+
+class Tiled:
+    """A network's layers as our own products, on tiles; like :class:`Batched` in all else."""
+
+    def __init__(self, net, n_games):
+        rows, depth, width = tiles.whole(n_games), len(net.body), tiles.whole(len(net.heads))
+        cells, outputs = len(net.first)//2, tiles.whole(len(net.heads_bias))
+        colour = tiles.whole(2*cells)//2   # inputs of one colour
+        first = _fitted(net.first.reshape(cells, 2, -1).swapaxes(0, 1), 2, colour, width)
+        self._net = Weights(
+            first=tiles.pack(first.view(2*colour, width)),
+            first_bias=_fitted(net.first_bias, width).numpy(),
+            body=tiles.pack(_fitted(net.body, depth, width, width)),
+            body_bias=_fitted(net.body_bias, depth, width).numpy(),
+            heads=tiles.pack(_fitted(net.heads, width, outputs)),
+            heads_bias=_fitted(net.heads_bias, outputs).numpy())
+        self._obs = np.zeros((rows, 2*colour), np.int16)
+        self._y, self._z = np.zeros((2, rows, width), np.int16)
+        self._x = np.zeros((rows, width), np.float32)
+        self.out = np.zeros((rows, outputs), np.float32)
+
+    def __call__(self, tree, states, n):
+        """Evaluates the leaves of the first ``n`` games."""
+        _evaluate(tree, states, n, self._net, tiles.SHAPES, self._obs, self._y, self._z, self._x,
+                  self.out)
+
+
+def _fitted(x, *shape):
+    """An array cut or filled with zeros to a shape, as a tensor."""
+    found, kept = torch.zeros(shape), tuple(slice(min(n, m)) for n, m in zip(x.shape, shape))
+    found[kept] = torch.from_numpy(np.ascontiguousarray(x))[kept]
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _evaluate(tree, states, n, net, shapes, obs, y, z, x, out):
+    for g in range(n):
+        _observe(tree, states, g, obs)
+    width, last = x.shape[1], len(net.body) - 1
+    tiles.configure(shapes)
+    for j in range(0, width, tiles.BLOCK):
+        for i in range(0, n, tiles.BLOCK):
+            tiles.product(obs, i, net.first, 0, net.first_bias, j, 0, x, j)
+            _finish(x, i, j, y, net.body_bias, 0, last < 0)
+    for layer in range(len(net.body)):
+        for j in range(0, width, tiles.BLOCK):
+            for i in range(0, n, tiles.BLOCK):
+                tiles.product(y, i, net.body, layer*width*width, x, i*width + j, width, x, j)
+                _finish(x, i, j, z, net.body_bias, layer + 1, layer == last)
+        y, z = z, y
+    for j in range(0, out.shape[1], tiles.BLOCK):
+        for i in range(0, n, tiles.BLOCK):
+            tiles.product(y, i, net.heads, 0, net.heads_bias, j, 0, out, j)
+    tiles.release()
+
+
+@njit_uncounted(forceinline=True)
+def _observe(tree, states, g, obs):
+    """Row ``g`` of the observations: the mover's stones, then the other's, each up to a half."""
+    leaf = tree.leaf[g]
+    seat, half = np.int64(tree.nodes[g, leaf].seat), obs.shape[1]//2
+    one, zero = splat(np.float32(1)), splat(np.float32(0))
+    for colour in range(2):
+        for j in range(0, half, LANES):
+            stones = states[g, leaf, seat, colour, j//64] >> np.uint64(j % 64)
+            store(obs, g*2*half + colour*half + j, keep(stones, one, zero))
+
+
+@njit_uncounted(forceinline=True)
+def _finish(x, i, j, y, bias, layer, last):
+    """What comes after a block's product: its relu goes to ``y`` and the next layer's bias is
+    added; after the last layer all of it goes to ``y``, as the heads read it."""
+    width = x.shape[1]
+    for row in range(i, i + tiles.BLOCK):
+        for at in range(row*width + j, row*width + j + tiles.BLOCK, LANES):
+            value = load(x, at)
+            if last:
+                store(y, at, value)
+            else:
+                store(y, at, relu(value))
+                store(x, at, add(value, load(bias, layer*width + at - row*width)))
