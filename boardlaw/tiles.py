@@ -117,33 +117,35 @@ def _multiply(typingctx, c, a, b):
 
 
 @njit_uncounted(forceinline=True)
-def product(a, i, w, first, start, start_at, start_stride, x, j):
-    """One block of a product: ``x[i:i + 32, j:j + 32] = start + a[i:i + 32] @ w[:, j:j + 32]``.
+def product(a, a_at, n, w, w_at, start, start_at, start_by, x, x_at, x_by):
+    """One block, 32 rows by 32 columns, of ``start + a @ w``, written to ``x``.
+
+    Where a block lies in an array is told by the element at which it begins and by three steps:
+    from a tile to its right neighbour, to the one below, and from a row to the next. Steps of 0
+    repeat what is there, as for a bias that all rows share.
 
     Args:
-        a: `[.., n]` int16.
-        w: what :func:`pack` made of a matrix of `n` rows, which begins at element ``first``.
-        start: float32 array, of which the block begins at element ``start_at`` and has its rows
-            ``start_stride`` apart: 0 for a row that is the same for all.
-        x: `[.., columns]` float32.
+        a: int16, of which two rows of tiles are read, each `[n/32, 16, 32]`, from ``a_at`` on.
+        w: int16, of which two columns of tiles, each `[n/32, 16, 16, 2]`, are read from ``w_at``
+            on (:func:`pack`).
+        start, x: float32, and where their blocks lie.
     """
-    n, columns = a.shape[1], x.shape[1]
-    at, steps, row = i*n, n//32, first + j*n
-    _load(0, start, start_at, start_stride)
-    _load(1, start, start_at + 16, start_stride)
-    _load(2, start, start_at + 16*start_stride, start_stride)
-    _load(3, start, start_at + 16*start_stride + 16, start_stride)
-    for k in range(steps):
-        _load(4, a, at + 32*k, n)
-        _load(6, w, row + 512*k, 32)
+    right, down, row = start_by
+    _load(0, start, start_at, row)
+    _load(1, start, start_at + right, row)
+    _load(2, start, start_at + down, row)
+    _load(3, start, start_at + down + right, row)
+    for k in range(0, 16*n, 512):
+        _load(4, a, a_at + k, 32)
+        _load(6, w, w_at + k, 32)
         _multiply(0, 4, 6)
-        _load(7, w, row + 512*(steps + k), 32)
+        _load(7, w, w_at + 16*n + k, 32)
         _multiply(1, 4, 7)
-        _load(5, a, at + 16*n + 32*k, n)
+        _load(5, a, a_at + 16*n + k, 32)
         _multiply(2, 5, 6)
         _multiply(3, 5, 7)
-    at = i*columns + j
-    _store(0, x, at, columns)
-    _store(1, x, at + 16, columns)
-    _store(2, x, at + 16*columns, columns)
-    _store(3, x, at + 16*columns + 16, columns)
+    right, down, row = x_by
+    _store(0, x, x_at, row)
+    _store(1, x, x_at + right, row)
+    _store(2, x, x_at + down, row)
+    _store(3, x, x_at + down + right, row)

@@ -29,11 +29,14 @@ def test_pack_lays_rows_in_pairs():
 
 
 @njit
-def _product(shapes, a, w, start, start_at, stride, x):
+def _product(shapes, a, w, start, start_by, x):
+    n, columns = a.shape[1]*a.shape[3], x.shape[1]
     tiles.configure(shapes)
     for i in range(0, x.shape[0], 32):
-        for j in range(0, x.shape[1], 32):
-            tiles.product(a, i, w, 0, start, start_at + stride*i + j, stride, x, j)
+        for j in range(0, columns, 32):
+            begin = i//16*start_by[1] + j//16*start_by[0]
+            tiles.product(a, i*n, n, w, j*n, start, begin, start_by, x, i*columns + j,
+                          (16, 16*columns, columns))
     tiles.release()
 
 
@@ -46,9 +49,11 @@ def test_product(rows, inner, columns, same, seed):
     a, w = (torch.randint(-15, 16, (32*n, 32*m)).float()
             for n, m in ((rows, inner), (inner, columns)))
     start = torch.randint(-99, 99, (1 if same else 32*rows, 32*columns)).float()
+    in_tiles = a.bfloat16().reshape(2*rows, 16, inner, 32).transpose(1, 2).contiguous()
     x = np.empty((32*rows, 32*columns), np.float32)
-    _product(tiles.SHAPES, a.bfloat16().view(torch.int16).numpy(), tiles.pack(w), start.numpy(), 0,
-             0 if same else 32*columns, x)
+    steps = (16, 0, 0) if same else (16, 16*32*columns, 32*columns)
+    _product(tiles.SHAPES, in_tiles.view(torch.int16).numpy(), tiles.pack(w), start.numpy(),
+             steps, x)
     np.testing.assert_array_equal(x, start + a@w)
 
 

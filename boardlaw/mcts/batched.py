@@ -12,6 +12,7 @@ from numba import njit
 from .. import tiles
 from ..bits import njit_uncounted
 from ..lanes import LANES, add, keep, load, relu, splat, store
+from ..tiles import BLOCK
 from .evaluation import Weights, show_leaf
 
 
@@ -99,7 +100,11 @@ def _between(x, y, z, bias, layer):
 
 
 class Tiled:
-    """A network's layers as our own products, on tiles; like :class:`Batched` in all else."""
+    """A network's layers as our own products, on tiles; like :class:`Batched` in all else.
+
+    What goes from layer to layer lies as tiles do, 16 rows of 64 bytes together, so that a block
+    of it is not scattered over the cache; only the outputs lie in rows.
+    """
 
     def __init__(self, net, n_games):
         rows, depth, width = tiles.whole(n_games), len(net.body), tiles.whole(len(net.heads))
@@ -133,48 +138,59 @@ def _fitted(x, *shape):
 
 @njit(nogil=True, cache=True)
 def _evaluate(tree, states, n, net, shapes, obs, y, z, x, out):
+    """All layers: the stream is ``x``; a layer reads ``y`` and writes ``z`` for the next."""
     for g in range(n):
         _observe(tree, states, g, obs)
-    width, last = x.shape[1], len(net.body) - 1
+    inputs, width, outputs, last = obs.shape[1], x.shape[1], out.shape[1], len(net.body) - 1
+    # The steps of blocks: of the stream, of the outputs, and of a bias.
+    tiled, plain, row = (256, 16*width, 16), (16, 16*outputs, outputs), (16, 0, 0)
     tiles.configure(shapes)
-    for j in range(0, width, tiles.BLOCK):
-        for i in range(0, n, tiles.BLOCK):
-            tiles.product(obs, i, net.first, 0, net.first_bias, j, 0, x, j)
-            _finish(x, i, j, y, net.body_bias, 0, last < 0)
+    for j in range(0, width, BLOCK):
+        for i in range(0, n, BLOCK):
+            at = i*width + 16*j
+            tiles.product(obs, i*inputs, inputs, net.first, j*inputs, net.first_bias, j, row,
+                          x, at, tiled)
+            _finish(x, at, y, net.body_bias, j, last < 0)
     for layer in range(len(net.body)):
-        for j in range(0, width, tiles.BLOCK):
-            for i in range(0, n, tiles.BLOCK):
-                tiles.product(y, i, net.body, layer*width*width, x, i*width + j, width, x, j)
-                _finish(x, i, j, z, net.body_bias, layer + 1, layer == last)
+        for j in range(0, width, BLOCK):
+            for i in range(0, n, BLOCK):
+                at = i*width + 16*j
+                tiles.product(y, i*width, width, net.body, (layer*width + j)*width, x, at, tiled,
+                              x, at, tiled)
+                _finish(x, at, z, net.body_bias, (layer + 1)*width + j, layer == last)
         y, z = z, y
-    for j in range(0, out.shape[1], tiles.BLOCK):
-        for i in range(0, n, tiles.BLOCK):
-            tiles.product(y, i, net.heads, 0, net.heads_bias, j, 0, out, j)
+    for j in range(0, outputs, BLOCK):
+        for i in range(0, n, BLOCK):
+            tiles.product(y, i*width, width, net.heads, j*width, net.heads_bias, j, row,
+                          out, i*outputs + j, plain)
     tiles.release()
 
 
 @njit_uncounted(forceinline=True)
 def _observe(tree, states, g, obs):
-    """Row ``g`` of the observations: the mover's stones, then the other's, each up to a half."""
+    """What row ``g`` of the observations holds: the mover's stones, then the other's."""
     leaf = tree.leaf[g]
-    seat, half = np.int64(tree.nodes[g, leaf].seat), obs.shape[1]//2
+    seat, n = np.int64(tree.nodes[g, leaf].seat), obs.shape[1]
     one, zero = splat(np.float32(1)), splat(np.float32(0))
-    for colour in range(2):
-        for j in range(0, half, LANES):
-            stones = states[g, leaf, seat, colour, j//64] >> np.uint64(j % 64)
-            store(obs, g*2*half + colour*half + j, keep(stones, one, zero))
+    for j in range(0, n, LANES):
+        colour, cell = divmod(j, n//2)
+        stones = states[g, leaf, seat, colour, cell//64] >> np.uint64(cell % 64)
+        at = g//16*16*n + j//32*512 + g % 16*32 + j % 32
+        store(obs, at, keep(stones, one, zero))
 
 
 @njit_uncounted(forceinline=True)
-def _finish(x, i, j, y, bias, layer, last):
+def _finish(x, at, y, bias, bias_at, last):
     """What comes after a block's product: its relu goes to ``y`` and the next layer's bias is
     added; after the last layer all of it goes to ``y``, as the heads read it."""
     width = x.shape[1]
-    for row in range(i, i + tiles.BLOCK):
-        for at in range(row*width + j, row*width + j + tiles.BLOCK, LANES):
-            value = load(x, at)
+    for tile in range(4):
+        down, right = at + tile//2*16*width, tile % 2
+        for i in range(16):
+            here, there = down + right*256 + i*16, down + i*32 + right*16
+            value = load(x, here)
             if last:
-                store(y, at, value)
+                store(y, there, value)
             else:
-                store(y, at, relu(value))
-                store(x, at, add(value, load(bias, layer*width + at - row*width)))
+                store(y, there, relu(value))
+                store(x, here, add(value, load(bias, bias_at + right*16)))
