@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reproduce
 import torch
 
 import boardlaw
@@ -141,6 +142,19 @@ def test_first_snapshots_are_made_again(unpacked, tmp_path):
     for name, x in ours.items():
         if torch.is_tensor(x):
             torch.testing.assert_close(x, theirs[name], atol=1e-4, rtol=1e-3)
+
+
+def test_runs_made_anew(unpacked):
+    """The file on runs made anew tells of shipped ones, names commits, and what it says holds."""
+    found = json.loads(reproduce.FILE.read_text('utf-8'))
+    for row in found:
+        shipped = storage.load_snapshot(row['run'], 0)['n_samples']
+        assert row['samples'] == row['samples_now'] == shipped
+        assert '+' in row['version'] and 'torch' in row['machine']
+        assert row['weight_gap'] >= 0 and 0 <= row['policy_gap'] <= 1
+        assert row['weight_gap'] > 0 or row['policy_gap'] == 0
+    row = reproduce.again(found[0]['run'], pavlov.root())
+    assert row['samples_now'] == found[0]['samples'] and row['policy_gap'] < 1e-3
 
 
 def test_pack_and_unpack(unpacked, tmp_path, monkeypatch):
