@@ -31,7 +31,7 @@ from .games import Games, pairs, read, symmetrize
 __all__ = ['Disconnected', 'Posterior', 'find_islands', 'intervals', 'pairs', 'posterior', 'solve',
            'suggest', 'symmetrize', 'to_elo', 'toy_model', 'winrate']
 
-to_elo = 400 / np.log(10)
+to_elo = float(400 / np.log(10))
 """Elo a nat, 173.7."""
 
 

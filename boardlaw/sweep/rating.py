@@ -24,7 +24,7 @@ _SEED = 2021
 
 def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf, report=print,
          device='cpu'):
-    """Plays what `elos.suggest` asks for until every agent's interval is at most ±`width` Elo.
+    """Plays what `elos.suggest` asks for until each agent is known to `width` Elo either way.
 
     Args:
         pool: see :mod:`boardlaw.sweep.pools`.
