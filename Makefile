@@ -83,7 +83,7 @@ notebooks: install ## run all chapters, and store the outputs that the tests com
 picture: install ## the README's picture, from the published curves
 	$(RUN) tools/picture.py book/assets/frontiers.svg
 
-bench: install ## ours beside the peers, in one run of ten minutes; BENCH=--quick for a first look
+bench: install ## ours beside the peers, in a quarter of an hour; BENCH=--quick for a first look
 	$(RUN) benchmarks/bench.py --peers "$(BUILD)/bench/venv" $(BENCH)
 
 soak: install ## kills, damage, crowds and memory at length, two hours; SOAK="--kills 20" for less

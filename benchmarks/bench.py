@@ -94,7 +94,7 @@ def searches(quick, batches, folder):
             same = dict(n_envs=n_envs, **net)
             found = [contender('boardlaw', 'ours', 'search', **same),
                      contender('mctx gumbel', 'peer', 'mctx_search', policy='gumbel',
-                               weights=str(file), repeats=1 if big else None, **same),
+                               weights=str(file), repeats=3 if big else None, **same),
                      contender('network alone', 'network', 'evaluations', **same),
                      contender('matrix products', 'floor', 'products', **net,
                                n_times=16 if quick else 256)]
