@@ -274,7 +274,11 @@ class Citation(SphinxDirective):
 
 
 class CommandLine(SphinxDirective):
-    """The help of `python -m boardlaw` and of each of its commands."""
+    """The help of `python -m boardlaw` and of each of its commands.
+
+    Its columns are lost where a line wraps, so lines are as long as a page on a screen has them; on
+    a phone the block scrolls (book/assets/boardlaw.css, by the class `columns`).
+    """
 
     def run(self):
         from boardlaw.main import parser
@@ -283,11 +287,11 @@ class CommandLine(SphinxDirective):
         made = []
         for name, command in commands.items():
             command.prog = f'python -m boardlaw {name}'
-            command.formatter_class = partial(command.formatter_class, width=78)
+            command.formatter_class = partial(command.formatter_class, width=68)
             section = nodes.section('', nodes.title('', f'boardlaw {name}'),
                                     ids=[f'command-{name}'])
             text = command.format_help().rstrip()
-            section += nodes.literal_block(text, text, language='text')
+            section += nodes.literal_block(text, text, language='text', classes=['columns'])
             made.append(section)
         return made
 
