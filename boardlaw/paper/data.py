@@ -3,11 +3,13 @@
 An *agents* frame has one row for each rated agent, a snapshot of a run with a number of search
 nodes. Columns, those of the evaluation database's view `agents_details`:
 
-    boardsize, run, idx     the board, the run's name, the snapshot's number in it
-    width, depth            the network's
-    samples, train_flops    training up to the snapshot: samples of self-play, and their compute
-    test_nodes              the search's nodes when it was rated (64 in training)
-    elo                     rating in Elo; 0 is perfect play, or the best that is known
+    boardsize     the board's
+    run, idx      the run's name, the snapshot's number in it
+    width, depth  the network's
+    samples       of self-play, up to the snapshot
+    train_flops   their compute
+    test_nodes    of the search when it was rated (64 in training)
+    elo           0 is perfect play, or the best that is known
 
 Elo here is on the usual scale, where 400 is ten wins to one. `boardlaw.elos` rates in nats, as the
 2021 code does; :func:`rated` joins such ratings to agents and converts them.

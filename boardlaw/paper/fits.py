@@ -23,8 +23,11 @@ class ChangePoint:
     """Elo as a plateau of random play, an incline, and perfect play at 0 (Jones 2021, table III):
 
         plateau = plateau_boardsize · boardsize + plateau_const
-        incline = incline_flops · log10(train_flops) + incline_boardsize · boardsize + incline_const
+        incline = incline_flops · log10(train_flops)
+                  + incline_boardsize · boardsize + incline_const
         elo     = min(0, max(plateau, incline))
+
+    Found by `fit_frontier`.
     """
     plateau_boardsize: float
     plateau_const: float
