@@ -261,26 +261,42 @@ def label_lines(ax, points, side='right', size=10, dx=5):
 
 
 def label_clear(ax, points, size=10, gap=5):
-    """Names points where the axes' lines, and each other, leave most room: beside, above or below.
+    """Names points where the axes' lines and markers, and each other, leave most room: beside,
+    above or below, the nearer of two places that are as free.
 
     Args:
         ax: axes whose limits, scales and lines are final.
         points: a list of (x, y, text, color).
         size: of the text, in printer's points.
-        gap: between a point and its name, in printer's points.
+        gap: the least between a point and its name, in printer's points; tried up to three times.
     """
     ax.figure.draw_without_rendering()
-    taken = np.concatenate([_dense(_on_paper(ax, *line.get_data())) for line in ax.lines])
+    taken = np.concatenate([_ink(ax, line) for line in ax.lines])
+    sides = [np.array([h, v]) for v in (0, 1, -1) for h in (1, -1, 0) if h or v]
     for x, y, text, color in points:
         (at,) = _on_paper(ax, [x], [y])
         box = TextPath((0, 0), text, size, prop=FontProperties(weight='bold')).get_extents()
         half = np.array([box.width, size])/2
-        shifts = [np.array([h, v])*(half + gap) for v in (0, 1, -1) for h in (1, -1, 0) if h or v]
+        shifts = [side*(half + k*gap) for k in (1, 2, 3) for side in sides]
         crowds = [(np.abs(taken - at - shift) < half + 1).all(1).sum() for shift in shifts]
         shift = shifts[int(np.argmin(crowds))]
         label(ax, x, y, text, color, *shift, ha='center', va='center', size=size)
         corner = at + shift - half
         taken = np.concatenate([taken, _dense(np.array([corner, corner + 2*half]), 1.)])
+
+
+def _ink(ax, line):
+    """Points `[n, 2]` of the page that a line of the axes and its markers cover."""
+    at = line.get_transform().transform(line.get_xydata())*72/ax.figure.dpi
+    at = at[np.isfinite(at).all(1)]
+    covered = [at]
+    if line.get_linestyle() != 'None':
+        covered.append(_dense(at))
+    if line.get_marker() not in ('None', None, '', ' '):
+        angles = np.linspace(0, 2*np.pi, 8, endpoint=False)
+        rim = line.get_markersize()/2*np.stack([np.cos(angles), np.sin(angles)], 1)
+        covered.append((at[:, None] + rim).reshape(-1, 2))
+    return np.concatenate(covered)
 
 
 def _on_paper(ax, x, y):
@@ -344,5 +360,5 @@ def shades(ranks):
     """
     ranks = dict(ranks)
     low, high = min(ranks.values()), max(ranks.values())
-    return {name: to_hex(matplotlib.colormaps['cividis'](.62*(high - x)/max(high - low, 1e-9)))
+    return {name: to_hex(matplotlib.colormaps['viridis'](.58*(high - x)/max(high - low, 1e-9)))
             for name, x in ranks.items()}

@@ -164,14 +164,12 @@ def frontiers(ours, theirs):
     for (boardsize, _), run in ours.sort_values('train_flops').groupby(['boardsize', 'run']):
         ax.plot(run.train_flops, run.elo, color=boardsize_color(boardsize), lw=.6, alpha=.35)
     for boardsize, front in published.groupby('boardsize'):
-        color, start = boardsize_color(boardsize), front.iloc[0]
-        ax.plot(front.train_flops, front.elo, color=color, lw=2.2, alpha=.3)
-        style.label(ax, start.train_flops, start.elo, f'{boardsize_name(boardsize)}, 2021', color,
-                    dx=0, dy=-5, size=9, weight='normal')
+        ax.plot(front.train_flops, front.elo, color=boardsize_color(boardsize), lw=2.2, alpha=.3)
     for boardsize, front in mine.groupby('boardsize'):
         ax.plot(front.train_flops, front.elo, color=boardsize_color(boardsize), lw=2.6)
     both = pd.concat([ours, theirs])
     figures._compute_axes(ax, mine, both, figures.ELO)
+    figures._note(ax, 'strong: ours\nfaint: published, 2021')
     at = pd.DataFrame({'ours': data.crossings(mine), 'theirs': data.crossings(published)})
     words = '; '.join(f'{boardsize_name(b)}: ours {_reach(x.ours)}, the published '
                       f'{_reach(x.theirs)}' for b, x in at.iterrows())

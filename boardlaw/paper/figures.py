@@ -4,9 +4,17 @@ Each takes an agents frame (see :mod:`boardlaw.paper.data`), says which columns 
 returns a :class:`boardlaw.style.Figure`, which a notebook shows with its alt text and its source.
 All numbers in them, alt text included, are computed from what they are given.
 
-    1 hex_game      4 calibrations    7 resid_var       10 direct_frontiers
-    2 elo_winrate   5 flops_curves    8 test_compute    11 optimal_model_size
-    3 runtimes      6 frontiers       9 train_test
+     1 hex_game            a last position
+     2 elo_winrate         win rate by Elo
+     3 runtimes            time to perfect play
+     4 calibrations        win rate against it
+     5 flops_curves        every run by compute
+     6 frontiers           the best of them
+     7 resid_var           larger boards foretold
+     8 test_compute        Elo by nodes
+     9 train_test          lines of equal Elo
+    10 direct_frontiers    6, by direct games
+    11 optimal_model_size  size by compute
 """
 import numpy as np
 import pandas as pd
@@ -182,16 +190,21 @@ def _frontiers(agents, name):
         ax.plot(x, front.elo, color=color, lw=2.2)
         ax.plot(x, fit.predict(boardsize, x), '--', color=color, lw=1.2, dash_capstyle='butt')
     _compute_axes(ax, fronts, fronts, name)
-    ax.text(.99, .03, 'solid: best of all runs\ndashed: one fit to all,\n'
-                      f'+{fit.incline_flops:.0f} Elo per 10×', transform=ax.transAxes, ha='right',
-            size=9, color=MUTED, linespacing=1.4, zorder=1,
-            bbox={'facecolor': style.PAPER, 'edgecolor': 'none', 'pad': 1, 'alpha': .85})
+    _note(ax, 'solid: best of all runs\ndashed: one fit to all,\n'
+              f'+{fit.incline_flops:.0f} Elo per 10×')
     rms = np.sqrt((fit.residuals(fronts)**2).mean())
     return style.describe(fig, (
         f'Best Elo against training compute by board size. {_in_words(fronts)} Dashed, the fit: a '
         f'flat start, {-fit.plateau_boardsize:.0f} Elo lower per board size, then a rise of '
         f'{fit.incline_flops:.0f} Elo per factor of ten in compute, the same on every board, up '
         f'to 0; it is off by {rms:.0f} Elo (root mean square).'), _source(agents))
+
+
+def _note(ax, text):
+    """What the kinds of line are, in the lower right corner, which curves that rise leave free."""
+    ax.text(.99, .03, text, transform=ax.transAxes, ha='right', size=9, color=MUTED,
+            linespacing=1.4, zorder=1,
+            bbox={'facecolor': style.PAPER, 'edgecolor': 'none', 'pad': 1, 'alpha': .85})
 
 
 def _compute_axes(ax, fronts, points, name=ELO):
@@ -277,7 +290,8 @@ def test_compute(agents, floors=(-2000, -1500, -1000, -500), literal=False):
         color, name = shades[run], f'{curve.depth.iloc[0]}×{curve.width.iloc[0]}'
         ax.plot(curve.test_flops, curve.elo, 'o-', ms=3.5, color=color)
         for nodes, x, y in zip(curve.test_nodes, curve.test_flops, curve.elo):
-            style.label(ax, x, y, f'{nodes}', color, dx=3, dy=-4, size=8, weight='normal')
+            if nodes in (1, 8, 64, curve.test_nodes.max()):
+                style.label(ax, x, y, f'{nodes}', color, dx=3, dy=-7, size=9, weight='normal')
         style.label(ax, curve.test_flops.iloc[0], curve.elo.iloc[0], name, color, dx=0, dy=5)
         words.append(f'{name} from {curve.elo.iloc[0]:.0f} Elo with {curve.test_nodes.iloc[0]} '
                      f'to {curve.elo.iloc[-1]:.0f} with {curve.test_nodes.iloc[-1]} nodes')
@@ -313,12 +327,12 @@ def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False):
         ax.plot(line.train_flops, line.test_flops, 'o-', ms=3, color=shades[elo])
         x = line.train_flops.iloc[[0, -1]]
         ax.plot(x, fit.predict(x, elo), '--', lw=1.1, color=shades[elo])
-        ends.append((*line[['train_flops', 'test_flops']].iloc[0], _equation(f'{elo}'),
+        ends.append((*line[['train_flops', 'test_flops']].iloc[-1], _equation(f'{elo}'),
                      shades[elo]))
     ax.set_xscale('log')
     ax.set_yscale('log')
     style.log_axis(ax.xaxis)
-    ax.margins(x=.12, y=.1)
+    ax.margins(x=.12, y=.12)
     style.log_axis(ax.yaxis)
     ax.set_xlabel(COMPUTE)
     name = boardsize_name(board.boardsize.iloc[0])
