@@ -299,6 +299,23 @@ def _ink(ax, line):
     return np.concatenate(covered)
 
 
+def legend(ax, loc, size=10, **kwargs):
+    """A legend of coloured words alone: a dot or a dash beside them would read as one of the data.
+
+    Args:
+        ax: axes whose lines have labels.
+        loc: where, as matplotlib names it: 'lower right'.
+        size: of the text, in printer's points.
+        kwargs: what else matplotlib's `Axes.legend` takes.
+    """
+    made = ax.legend(loc=loc, handlelength=0, handletextpad=0, frameon=False, **{
+        'prop': {'weight': 'bold', 'size': size}, 'labelspacing': .3, **kwargs})
+    for handle, text in zip(made.legend_handles, made.get_texts()):
+        text.set_color(text_color(handle.get_color()))
+        handle.set_visible(False)
+    return made
+
+
 def _on_paper(ax, x, y):
     """Data coordinates as printer's points `[n, 2]` of the page, as it was last laid out."""
     return ax.transData.transform(np.stack([x, y], 1).astype(float))*72/ax.figure.dpi

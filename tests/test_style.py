@@ -216,6 +216,16 @@ def test_names_of_points_keep_clear_of_lines_and_of_each_other():
             assert not inside.any()
 
 
+def test_a_legend_has_words_in_their_colours_and_no_marks():
+    fig, ax = style.subplots()
+    for size in (3, 9):
+        ax.plot([0, 1], [0, size], 'o', color=style.boardsize_color(size), label=f'{size}')
+    made = style.legend(ax, 'lower right')
+    words = {t.get_text(): t.get_color() for t in made.get_texts()}
+    assert words == {f'{s}': style.text_color(style.boardsize_color(s)) for s in (3, 9)}
+    assert not any(handle.get_visible() for handle in made.legend_handles)
+
+
 def test_log_axis_and_board_axis_read_as_they_should():
     fig, ax = style.subplots()
     ax.plot([4, 9], [.001, .04])
