@@ -44,12 +44,12 @@ def test_numbers():
 
 def test_the_figure_has_a_panel_a_pattern(old):
     axes = pavlov.Watch(old).figure().axes
-    assert [ax.get_title() for ax in axes] == [
+    assert [ax.get_title('left') for ax in axes] == [
         'loss', 'elo-mohex', 'sample-rate', 'corr', 'kl-div', 'rel-entropy']
     assert [len(ax.get_lines()) for ax in axes] == [2, 1, 2, 3, 2, 2]
     value = stats.pandas(old, 'loss.value', '5s').dropna()
     drawn = axes[0].get_lines()[1]
-    assert drawn.get_label() == 'loss.value'
+    assert drawn.get_label() == 'value'
     np.testing.assert_array_equal(drawn.get_ydata(), value)
     np.testing.assert_array_equal(drawn.get_xdata(), value.index.total_seconds() / 60)
     assert len(pavlov.Watch(old, curves=['p.*.max']).figure().axes) == 1

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import itertools
+import os
 import sys
 import threading
 import time
@@ -23,6 +24,11 @@ N_BINS = 60  # at most this many bins, as long as RULES has a longer one
 IDLE = 600.  # seconds without a new row after which refreshing ends
 UNITS = {'rate': '/s', 'maxrate': '/s', 'period': ' s'}
 BLOCKS = '▁▂▃▄▅▆▇█'
+# A page shows the view as it shows the figures of boardlaw.style; on a phone the table fits, too.
+CARD = ('max-width:580px;box-sizing:border-box;padding:.4em;border-radius:4px;background:#fff;'
+        'color:#24292f')
+TABLE = ('margin:0 0 1em;padding:0;border:0;background:none;color:inherit;line-height:1.3;'
+         'overflow-x:auto;font-size:min(.875rem, 3.1vw)')
 
 
 def _number(value: float, kind: str) -> str:
@@ -32,6 +38,12 @@ def _number(value: float, kind: str) -> str:
         if abs(value) >= scale:
             return f'{value/scale:.4g}{letter}{UNITS.get(kind, "")}'
     return f'{value:.4g}{UNITS.get(kind, "")}'
+
+
+def _prefix(panel: list[str]) -> str:
+    """What all channels of a panel begin with, up to a dot; '' if that is nothing."""
+    shared = os.path.commonprefix(panel)
+    return shared[:shared.rfind('.') + 1] if len(panel) > 1 else ''
 
 
 def _sparkline(values: pd.Series, width: int = 24) -> str:
@@ -84,7 +96,7 @@ class Watch:
         """A table of current values with their trends."""
         return self._text(*self.values())
 
-    def _text(self, values, age) -> str:
+    def _text(self, values, age, trend=24) -> str:
         lines = [f'{self.run}  {runs.info(self.run).get("description") or ""}'.rstrip()]
         if age is None:
             return '\n'.join([*lines, 'no statistics yet'])
@@ -95,7 +107,7 @@ class Watch:
         for channel, (kind, series) in values.items():
             known = series.dropna()
             now = _number(known.iloc[-1], kind) if len(known) else '-'
-            lines.append(f'{channel:{width}}  {now:>12}  {_sparkline(series)}'.rstrip())
+            lines.append(f'{channel:{width}}  {now:>11}  {_sparkline(series, trend)}'.rstrip())
         return '\n'.join(lines)
 
     def figure(self):
@@ -110,35 +122,41 @@ class Watch:
             return None
         columns = min(len(panels), 2)
         n_rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(2.7 * columns, 2.3 * n_rows), layout='constrained')
+        figure = Figure(figsize=(2.4 * columns, 2.6 * n_rows), layout='constrained')
         for i, panel in enumerate(panels):
-            ax = figure.add_subplot(n_rows, columns, i + 1)
-            for channel in panel:
-                series = values[channel][1].dropna()
-                ax.plot(series.index.total_seconds() / 60, series,
-                        marker='.' if len(series) == 1 else '', label=channel)
-            ax.set_title(panel[0] if len(panel) == 1 else panel[0].split('.')[0], fontsize=10)
-            if len(panel) > 1:
-                ax.legend(fontsize=9, frameon=False)
-            ax.tick_params(labelsize=9)
-            ax.locator_params(axis='x', nbins=4)
-            ax.set_xlabel('minutes', fontsize=9)
+            self._panel(figure.add_subplot(n_rows, columns, i + 1), panel, values)
+        figure.supxlabel('minutes', fontsize=10)
         return figure
+
+    def _panel(self, ax, panel, values):
+        prefix = _prefix(panel)
+        for channel in panel:
+            series = values[channel][1].dropna()
+            ax.plot(series.index.total_seconds() / 60, series,
+                    marker='.' if len(series) == 1 else '', label=channel.removeprefix(prefix))
+        ax.tick_params(labelsize=10)
+        ax.locator_params(nbins=4)
+        title, rows = (panel[0], 0) if len(panel) == 1 else (panel[0].split('.')[0], len(panel))
+        ax.set_title(title, fontsize=10, loc='left', weight='bold', pad=6 + 13 * rows)
+        if rows:  # above the axes: where the curves will go is not known
+            ax.legend(fontsize=10, frameon=False, loc='lower left', bbox_to_anchor=(0, 1),
+                      borderpad=0, borderaxespad=.4, handlelength=1, labelspacing=.1)
 
     def html(self) -> str:
         """Table and curves as one piece of HTML that needs nothing else."""
         return self._html(*self.values())
 
     def _html(self, values, age) -> str:
-        table = html.escape(self._text(values, age))
+        table = html.escape(self._text(values, age, trend=12))
         figure, image = self._figure(values), ''
         if figure is not None:
             svg = io.BytesIO()
             figure.savefig(svg, format='svg', metadata={'Date': None})
             alt = html.escape(f'Curves of run {self.run} over time: {", ".join(self.curves)}', True)
-            image = (f'<img alt="{alt}" style="max-width:100%;background:white" '
+            image = (f'<img alt="{alt}" style="width:100%;background:white" '
                      f'src="data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}">')
-        return f'<div><pre style="line-height:1.2">{table}</pre>{image}</div>'
+        return (f'<div class="boardlaw-figure" style="{CARD}"><pre style="{TABLE}">{table}</pre>'
+                f'{image}</div>')
 
     def print(self, updates: int | None = None) -> None:
         """Print the table, on a terminal again every `every` seconds until Ctrl-C or until there
