@@ -266,12 +266,14 @@ class Policies(views.View):
                          for x in found]
                 rows += (f'<tr><th scope="row">{fraction(c_puct)}</th>'
                          + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
-            head = ''.join(f'<th scope="col" style="min-width:150px">{n} node{"s" * (n > 1)}</th>'
-                           for n in nodes)    # on a phone the table scrolls, and is legible
+            head = ''.join(  # on a phone the table scrolls, and is legible
+                '<th scope="col" style="min-width:150px;text-align:center">'
+                f'{n} node{"s" * (n > 1)}</th>' for n in nodes)
             parts.append('<table style="width:auto">'
-                         '<caption style="caption-side:top;padding-top:1em">'
-                         f'Rule {rule}: policies in %</caption><thead><tr><th scope="col">c_puct'
-                         f'</th>{head}</tr></thead><tbody>{rows}</tbody></table>')
+                         '<caption style="caption-side:top;padding-top:1em;text-align:left">'
+                         f'Rule {rule}: policies in %</caption><thead><tr>'
+                         '<th scope="col" style="padding-right:1.5em">c_puct</th>'
+                         f'{head}</tr></thead><tbody>{rows}</tbody></table>')
         return ''.join(parts)
 
     def __repr__(self):
