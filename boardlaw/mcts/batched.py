@@ -104,6 +104,10 @@ class Tiled:
 
     What goes from layer to layer lies as tiles do, 16 rows of 64 bytes together, so that a block
     of it is not scattered over the cache; only the outputs lie in rows.
+
+    Attributes:
+        arguments: what :func:`evaluate_on_tiles` takes after the leaves.
+        out: as in :class:`Batched`, with rows and columns up to whole blocks.
     """
 
     def __init__(self, net, n_games):
@@ -111,22 +115,22 @@ class Tiled:
         cells, outputs = len(net.first)//2, tiles.whole(len(net.heads_bias))
         colour = tiles.whole(2*cells)//2   # inputs of one colour
         first = _fitted(net.first.reshape(cells, 2, -1).swapaxes(0, 1), 2, colour, width)
-        self._net = Weights(
+        packed = Weights(
             first=tiles.pack(first.view(2*colour, width)),
             first_bias=_fitted(net.first_bias, width).numpy(),
             body=tiles.pack(_fitted(net.body, depth, width, width)),
             body_bias=_fitted(net.body_bias, depth, width).numpy(),
             heads=tiles.pack(_fitted(net.heads, width, outputs)),
             heads_bias=_fitted(net.heads_bias, outputs).numpy())
-        self._obs = np.zeros((rows, 2*colour), np.int16)
-        self._y, self._z = np.zeros((2, rows, width), np.int16)
-        self._x = np.zeros((rows, width), np.float32)
+        obs = np.zeros((rows, 2*colour), np.int16)
+        y, z = np.zeros((2, rows, width), np.int16)
+        x = np.zeros((rows, width), np.float32)
         self.out = np.zeros((rows, outputs), np.float32)
+        self.arguments = packed, tiles.SHAPES, obs, y, z, x, self.out
 
     def __call__(self, tree, states, n):
         """Evaluates the leaves of the first ``n`` games."""
-        _evaluate(tree, states, n, self._net, tiles.SHAPES, self._obs, self._y, self._z, self._x,
-                  self.out)
+        evaluate_on_tiles(tree, states, n, *self.arguments)
 
 
 def _fitted(x, *shape):
@@ -137,7 +141,7 @@ def _fitted(x, *shape):
 
 
 @njit(nogil=True, cache=True)
-def _evaluate(tree, states, n, net, shapes, obs, y, z, x, out):
+def evaluate_on_tiles(tree, states, n, net, shapes, obs, y, z, x, out):
     """All layers: the stream is ``x``; a layer reads ``y`` and writes ``z`` for the next."""
     for g in range(n):
         _observe(tree, states, g, obs)

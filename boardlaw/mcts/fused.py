@@ -18,7 +18,7 @@ from ..hex import kernels as rules
 from ..hex.worlds import neighbours
 from ..lanes import LANES, keep, load, splat, store
 from . import kernels
-from .batched import bfloat16_pays, evaluator
+from .batched import Tiled, bfloat16_pays, evaluate_on_tiles, evaluator
 from .evaluation import GROUP, evaluate, padded, show_leaf, weights
 from .tree import allocate
 
@@ -150,6 +150,20 @@ def _advance_all(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisite
     return -1
 
 
+@njit(nogil=True, cache=True)
+def _search_tiled(tree, states, bits, seats, keys, n_nodes, c_puct, rule, unvisited, eps, alpha,
+                  boardsize, neighbours, net, shapes, obs, y, z, x, out):
+    """As :func:`_search_batched`, in one call: threads need not take turns in the interpreter."""
+    _begin(tree, states, bits, seats)
+    for simulation in range(1, n_nodes + 1):
+        evaluate_on_tiles(tree, states, len(seats), net, shapes, obs, y, z, x, out)
+        bad = _advance_all(tree, states, keys, simulation, n_nodes, c_puct, rule, unvisited, eps,
+                           alpha, boardsize, neighbours, out)
+        if bad >= 0:
+            return bad
+    return -1
+
+
 def search(world, network, n_nodes, settings, keys, collect):
     """Searches every game of a Hex world on the CPU.
 
@@ -170,7 +184,7 @@ def search(world, network, n_nodes, settings, keys, collect):
         n = min(chunk, stop - start)
         tree = allocate(n, n_nodes, size**2)
         states = np.empty((n, n_nodes, *bits.shape[1:]), np.uint64)
-        batched = None if inline else evaluator(net, n)
+        products = None if inline else evaluator(net, n)
         for first in range(start, stop, chunk):
             games = slice(first, min(first + chunk, stop))
             if inline:
@@ -178,7 +192,7 @@ def search(world, network, n_nodes, settings, keys, collect):
                                      *settings, net, size, neighbours(size))
             else:
                 bad = _search_batched(tree, states, bits[games], seats[games], keys[games],
-                                      n_nodes, settings, batched, size)
+                                      n_nodes, settings, products, size)
             if bad >= 0:
                 return first + bad
             collect(games, tree)
@@ -188,12 +202,17 @@ def search(world, network, n_nodes, settings, keys, collect):
     return min((game for game in bad if game >= 0), default=-1)
 
 
-def _search_batched(tree, states, bits, seats, keys, n_nodes, settings, batched, boardsize):
+def _search_batched(tree, states, bits, seats, keys, n_nodes, settings, products, boardsize):
+    """Searches a chunk of games side by side; returns the first bad game or -1."""
+    table = neighbours(boardsize)
+    if isinstance(products, Tiled):
+        return _search_tiled(tree, states, bits, seats, keys, n_nodes, *settings, boardsize, table,
+                             *products.arguments)
     _begin_all(tree, states, bits, seats)
     for simulation in range(1, n_nodes + 1):
-        batched(tree, states, len(seats))
-        bad = _advance_all(tree, states, keys, simulation, n_nodes, *settings, boardsize,
-                           neighbours(boardsize), batched.out)
+        products(tree, states, len(seats))
+        bad = _advance_all(tree, states, keys, simulation, n_nodes, *settings, boardsize, table,
+                           products.out)
         if bad >= 0:
             return bad
     return -1
