@@ -14,7 +14,7 @@ import torch
 import worker
 from numba import njit
 
-from boardlaw import arena, elos, rng, threads, tiles
+from boardlaw import arena, elos, rng, threads
 from boardlaw.hex import Hex
 from boardlaw.hex import kernels as rules
 from boardlaw.hex.worlds import neighbours
@@ -190,7 +190,7 @@ def evaluations(boardsize, width, depth, n_envs, n_nodes=64):
         evaluate = batched.evaluator(net, chunk)
         for first in range(start, stop, chunk):
             games = slice(first, min(first + chunk, stop))
-            fused._begin_all(tree, states, bits[games], seats[games])
+            fused._begin(tree, states, bits[games], seats[games])
             for _ in range(n_nodes):
                 evaluate(tree, states, games.stop - first)
 
@@ -207,9 +207,9 @@ def products(boardsize, width, depth, n_envs=2048, n_times=64):
     They are torch's, of as many rows and in such numbers as it is fastest with.
     """
     net = evaluation.weights(network(boardsize, width, depth))
+    tiled = batched.is_tiled(width)
     half = torch.bfloat16 if batched.bfloat16_pays(width) else torch.float32
-    ends = half if tiles.available() else torch.float32
-    batch = 1024 if tiles.available() and half == torch.bfloat16 else 256
+    ends, batch = (half, 1024) if tiled else (torch.float32, 256)
     first, heads = (torch.from_numpy(w).to(ends) for w in (net.first, net.heads))
     body = [torch.from_numpy(w).to(half) for w in net.body]
 
@@ -360,7 +360,7 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
     settings = _settings(n_nodes, 1/4, 'corrected', 0., None, 'parent', boardsize**2)
     tree, states = _room(chunk, n_nodes, world)
     evaluate = None if inline else batched.evaluator(net, chunk)
-    outs = np.zeros((chunk, len(net.heads_bias)), np.float32)
+    outs = np.zeros((chunk, len(net.heads_bias)), np.float32) if inline else evaluate.out.copy()
     roots = np.empty((chunk, boardsize**2), np.float32)
     keys = rng.keys(0, n_envs, 1)
     arguments, seconds = (), dict.fromkeys(('whole', 'network', 'rules', 'priors', 'backup'), 0.)
@@ -375,7 +375,7 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
             evaluate(tree, states, chunk)
 
     def run():
-        nonlocal arguments, outs
+        nonlocal arguments
         seconds.update(dict.fromkeys(seconds, 0.))
         solved = 0
         for first in range(0, n_envs, chunk):
@@ -388,7 +388,7 @@ def profile(boardsize, width, depth, n_envs=256, n_nodes=64):
             else:
                 timed('whole', fused._search_batched, *arguments, settings, evaluate, boardsize)
                 timed('network', evaluations)
-                outs = evaluate.out.copy()
+                outs[:] = evaluate.out
             inner = (np.arange(n_nodes) < tree.size[:, None]) & ~tree.nodes['terminal']
             solved += int((tree.nodes['n'] - 1)[inner].sum())
             timed('rules', _replay_rules, tree, states, boardsize, table)

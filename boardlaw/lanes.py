@@ -46,7 +46,8 @@ def _each(number):
     return ir.Constant(_INTS, [number]*LANES)
 
 
-def _pointer(context, builder, array, value, index, kind):
+def pointer(context, builder, array, value, index, kind):
+    """Where an array's element lies, as a pointer to an LLVM ``kind``."""
     data = context.make_array(array)(context, builder, value).data
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
@@ -56,7 +57,7 @@ def load(typingctx, array, index):
     """The vector that begins at ``index``."""
     def codegen(context, builder, signature, args):
         half = array.dtype == types.int16
-        where = _pointer(context, builder, array, *args, _HALVES if half else _FLOATS)
+        where = pointer(context, builder, array, *args, _HALVES if half else _FLOATS)
         x = builder.load(where)
         x.align = array.dtype.bitwidth//8
         if half:
@@ -76,7 +77,7 @@ def store(typingctx, array, index, x):
             odd = builder.and_(builder.lshr(bits, _each(16)), _each(1))
             bits = builder.add(bits, builder.add(odd, _each(0x7fff)))
             x = builder.trunc(builder.lshr(bits, _each(16)), _HALVES)
-        put = builder.store(x, _pointer(context, builder, array, *where, x.type))
+        put = builder.store(x, pointer(context, builder, array, *where, x.type))
         put.align = array.dtype.bitwidth//8
         return context.get_dummy_value()
     return types.void(array, types.int64, lanes), codegen

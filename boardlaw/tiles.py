@@ -1,10 +1,10 @@
 """Products of matrices in bfloat16 by a CPU's tile instructions (AMX), in compiled functions.
 
 A tile is a register of 16 rows of 64 bytes, of which a thread has eight. One instruction adds to
-a tile of 16 x 16 float32 the product of 16 x 32 and 32 x 16 bfloat16, as many operations as 16 of
-the widest other instructions. A library's call brings tiles to large matrices only: before it
-multiplies it looks up a plan and lays out the weights, which takes as long as a product of 128
-rows and 256 columns. Here weights are laid out once (:func:`pack`).
+a tile of 16 x 16 float32 the product of 16 x 32 and 32 x 16 bfloat16: 8,192 multiply-adds, where
+one on vectors of 64 bytes makes 32. A library's call brings tiles to large matrices only: before
+it multiplies it looks up a plan and lays out the weights, which for a few hundred rows takes as
+long as the product. Here weights are laid out once (:func:`pack`).
 
 Arrays are C-contiguous and bfloat16 is int16, as in :mod:`boardlaw.lanes`.
 """
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .bits import njit_uncounted
-from .lanes import LANES
+from .lanes import LANES, pointer
 
 #: Rows and columns of the result that :func:`product` works out at once: two tiles by two.
 BLOCK = 2*LANES
@@ -59,14 +60,8 @@ def pack(matrix):
 
 
 def _emit(builder, name, *args):
-    module, name = builder.module, f'llvm.x86.{name}'
     kind = ir.FunctionType(ir.VoidType(), [x.type for x in args])
-    builder.call(module.globals.get(name) or ir.Function(module, kind, name), args)
-
-
-def _pointer(context, builder, array, value, index):
-    data = context.make_array(array)(context, builder, value).data
-    return builder.bitcast(builder.gep(data, [index]), _BYTE.as_pointer())
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, f'llvm.x86.{name}'), args)
 
 
 def _number(tile):
@@ -77,7 +72,7 @@ def _number(tile):
 def configure(typingctx, shapes):
     """Readies the thread's tiles; ``shapes`` is :data:`SHAPES`."""
     def codegen(context, builder, signature, args):
-        _emit(builder, 'ldtilecfg', _pointer(context, builder, shapes, args[0], _WORD(0)))
+        _emit(builder, 'ldtilecfg', pointer(context, builder, shapes, args[0], _WORD(0), _BYTE))
         return context.get_dummy_value()
     return types.void(shapes), codegen
 
@@ -96,7 +91,7 @@ def _move(instruction, doc):
         def codegen(context, builder, signature, args):
             size = _WORD(array.dtype.bitwidth//8)
             _emit(builder, instruction, _number(tile),
-                  _pointer(context, builder, array, *args[1:3]), builder.mul(args[3], size))
+                  pointer(context, builder, array, *args[1:3], _BYTE), builder.mul(args[3], size))
             return context.get_dummy_value()
         return types.void(tile, array, types.int64, types.int64), codegen
     move.__doc__ = doc

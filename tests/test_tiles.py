@@ -69,7 +69,7 @@ def test_networks_on_tiles(boardsize, width, depth, n, monkeypatch):
     world = Hex.initial(n, boardsize).random_steps(boardsize**2//3, keys)[0]
     tree = allocate(n, 1, boardsize**2)
     states = np.empty((n, 1, *world._bits.shape[1:]), np.uint64)
-    fused._begin_all(tree, states, world._bits, world._seats)
+    fused._begin(tree, states, world._bits, world._seats)
     evaluate = batched.evaluator(padded(weights(network)), n)
     assert isinstance(evaluate, batched.Tiled)
     evaluate(tree, states, n)

@@ -31,10 +31,14 @@ def bfloat16_pays(width):
     return width >= 128 and tiles.available() or width > 128 and vectors
 
 
+def is_tiled(width):
+    """Whether networks of this width are evaluated on tiles."""
+    return bfloat16_pays(width) and tiles.available()
+
+
 def evaluator(net, n_games):
     """The :class:`Tiled` or :class:`Batched` that evaluates the leaves of up to so many games."""
-    tiled = bfloat16_pays(len(net.heads)) and tiles.available()
-    return (Tiled if tiled else Batched)(net, n_games)
+    return (Tiled if is_tiled(len(net.heads)) else Batched)(net, n_games)
 
 
 class Batched:

@@ -76,8 +76,9 @@ def _grow(nodes, prior, size, states, key, simulation, c_puct, rule, unvisited, 
     return np.int64(size)
 
 
-@njit_uncounted(forceinline=True)
+@njit(nogil=True, cache=True)
 def _begin(tree, states, bits, seats):
+    """Makes the roots of a chunk's trees."""
     for g in range(len(seats)):
         kernels.start(tree.nodes[g], seats[g])
         tree.size[g], tree.leaf[g] = 1, 0
@@ -129,11 +130,6 @@ def _search_inline(tree, states, bits, seats, keys, n_nodes, c_puct, rule, unvis
                                 stack, noise):
                     return first + i
     return -1
-
-
-@njit(nogil=True, cache=True)
-def _begin_all(tree, states, bits, seats):
-    _begin(tree, states, bits, seats)
 
 
 @njit(nogil=True, cache=True)
@@ -208,7 +204,7 @@ def _search_batched(tree, states, bits, seats, keys, n_nodes, settings, products
     if isinstance(products, Tiled):
         return _search_tiled(tree, states, bits, seats, keys, n_nodes, *settings, boardsize, table,
                              *products.arguments)
-    _begin_all(tree, states, bits, seats)
+    _begin(tree, states, bits, seats)
     for simulation in range(1, n_nodes + 1):
         products(tree, states, len(seats))
         bad = _advance_all(tree, states, keys, simulation, n_nodes, *settings, boardsize, table,
