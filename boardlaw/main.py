@@ -117,9 +117,11 @@ def _add_jobs(parser):
     parser.add_argument('--seeds', type=int, help='runs of each kind (default: 1; of lambda 3)')
     parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
                         'the first of the plan')
+    parser.add_argument('--largest', type=int, metavar='N', help='leave networks with more '
+                        'parameters than this out of the grid')
 
 
-def _jobs(boards, seeds, n_runs, study, largest=None):
+def _jobs(boards, seeds, n_runs, study, largest):
     from . import sweep as sweeps
     return (sweeps.plan(boards, seeds or 1, n_runs=n_runs, largest=largest) if study == 'grid' else
             sweeps.long_runs(boards, seeds or 1)[:n_runs] if study == 'long' else
@@ -130,11 +132,11 @@ def _numbers(text):
     return [int(part) for part in text.split(',')]
 
 
-def sweep(boards, seeds, n_runs, study, workers, ray, gpus, **options):
+def sweep(boards, seeds, n_runs, study, largest, workers, ray, gpus, **options):
     from . import sweep as sweeps
     _end_on_sigterm()
     pool = sweeps.Local(workers) if ray is None else sweeps.Ray(ray, gpus)
-    sweeps.sweep(_jobs(boards, seeds, n_runs, study), pool=pool, **options)
+    sweeps.sweep(_jobs(boards, seeds, n_runs, study, largest), pool=pool, **options)
 
 
 def _end_on_sigterm():
@@ -161,10 +163,11 @@ def add_visit(commands):
     parser.set_defaults(run=visit)
 
 
-def visit(boards, seeds, n_runs, study, **options):
+def visit(boards, seeds, n_runs, study, largest, **options):
     from .sweep import packs
     _end_on_sigterm()
-    packs.visit(_jobs(boards, seeds, n_runs, study, packs.LARGEST), **options)
+    largest = min(largest or packs.LARGEST, packs.LARGEST)
+    packs.visit(_jobs(boards, seeds, n_runs, study, largest), **options)
 
 
 def add_unpack(commands):
