@@ -1,8 +1,11 @@
 """The runs that the package ships: what was promised of them, and that they can be repeated."""
 import json
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import reproduce
 import torch
@@ -80,7 +83,8 @@ def test_the_commands_that_are_named_plan_these_runs():
     planned = []
     for command in shipping.COMMANDS:
         given = vars(main.parser().parse_args(command.split()))
-        planned += main._jobs(*(given[k] for k in ('boards', 'seeds', 'n_runs', 'study')))
+        planned += main._jobs(*(given[k] for k in ('boards', 'seeds', 'n_runs', 'study',
+                                                 'largest')))
     known = {run: {'description': description, 'params': json.loads(params)}
              for run, description, params in sql.query(
                  'select run, description, params from runs join run_details using (run) '
@@ -123,6 +127,19 @@ def test_agents_play_again(unpacked):
     assert arena.winrate(strong, weak, 512, 3) > .6
     assert runs.info(agents.run.iloc[0])['_host'] == ''
     assert shipping.unpack() == sorted(set(sql.agent_query().query('width > 0').run))
+
+
+def test_packed_again_it_is_the_same(unpacked, tmp_path):
+    """Also where the database is the file that is written."""
+    shutil.copy(database.REPLICA, tmp_path)
+    made, archive = shipping.pack(tmp_path/database.REPLICA.name, tmp_path)
+    for table in ('runs', 'snaps', 'agents', 'trials', 'run_details', 'trial_details'):
+        theirs = sql.query(f'select * from {table}')
+        with sql.use(made):
+            pd.testing.assert_frame_equal(sql.query(f'select * from {table}'), theirs)
+    with zipfile.ZipFile(archive) as ours, zipfile.ZipFile(shipping.RUNS) as theirs:
+        assert ours.namelist() == theirs.namelist()
+        assert all(ours.read(name) == theirs.read(name) for name in ours.namelist())
 
 
 def test_first_snapshots_are_made_again(unpacked, tmp_path):

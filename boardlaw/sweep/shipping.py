@@ -35,10 +35,12 @@ def pack(database, folder=REPLICA.parent):
         The paths of both.
     """
     target, archive = Path(folder)/REPLICA.name, Path(folder)/RUNS.name
-    target.unlink(missing_ok=True)
+    partial = target.with_name(f'{target.name}.partial')   # the database may be the target itself
+    partial.unlink(missing_ok=True)
     with sql.use(database):
-        sql.execute('vacuum into :path', path=str(target))
+        sql.execute('vacuum into :path', path=str(partial))
         known = sql.agent_query()
+    partial.replace(target)
     names = sorted(set(known[known.width > 0].run))
     with zipfile.ZipFile(archive, 'w', zipfile.ZIP_DEFLATED) as file:
         for run in names:
