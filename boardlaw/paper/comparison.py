@@ -56,10 +56,13 @@ def boards(agents, target='replica') -> pd.DataFrame:
         played = {b: ratings.trials(ratings.agents(b, f'bee/{b}'))
                   for b in sorted(agents.boardsize.unique())}
 
+    def written(x):
+        return f'{x:.2g}' if isinstance(x, float) else str(x)
+
     def one(board):
         best = board.loc[board.elo.idxmax()]
-        common = {c: ', '.join(dict.fromkeys(board[c].astype(str)))
-                  for c in ('seed', 'batch_size', 'lr', 'rule', 'version', 'machine')}
+        common = {c: ', '.join(dict.fromkeys(map(written, board[c])))
+                  for c in ('seed', 'batch_size', 'lr', 'rule', 'machine')}
         return pd.Series({
             'runs': len(board), 'networks': board[['width', 'depth']].drop_duplicates().shape[0],
             'snapshots': board.snapshots.sum(), 'samples': board.samples.sum(),

@@ -73,11 +73,13 @@ def _replica(study, target):
         frames = []
         for boardsize in sorted(known.boardsize.unique()):
             found = ratings.agents(boardsize, f'{study}/{boardsize}')
+            if found.empty:     # a board of other studies alone
+                continue
             rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
             frames.append(rated[rated.description != ratings.PERFECT].dropna(subset='elo'))
         times = sql.query('select snap, seconds, cpu_seconds from snap_details').set_index('snap')
         details = sql.query('select run, params, machine from run_details').set_index('run')
-    agents = pd.concat(frames)
+    agents = pd.concat(frames) if frames else known.iloc[:0]
     if agents.empty:
         raise ValueError(f'the database {target} holds no rated agents of the study {study!r}')
     trained = agents.run.map(details.params.map(json.loads))
