@@ -40,6 +40,11 @@ def published() -> pd.DataFrame:
     Read from the coordinates of the published vector graphic (Jones 2021, figure 5; see
     boardlaw/data/README.md). `params` counts the network's weights and biases.
     """
+    return _published().copy()
+
+
+@cache
+def _published():
     with (files('boardlaw')/'data'/'published_curves.csv').open() as f:
         agents = pd.read_csv(f).rename(columns={'snapshot': 'idx'})
     board = agents.boardsize.astype(str)
