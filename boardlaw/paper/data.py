@@ -345,12 +345,14 @@ def train_test(agents, elos=LEVELS, literal=False) -> pd.DataFrame:
     check(agents, 'samples', 'train_flops', 'test_nodes', 'elo')
     agents = agents.assign(test_flops=test_flops(agents, literal)).rename(
         columns={'elo': 'agent_elo'}).sort_values(['train_flops', 'test_flops'])
-    frames = []
+    test, own = agents.test_flops.to_numpy(), agents.agent_elo.to_numpy()
+    corners = []
     for elo in elos:
-        able = agents[agents.agent_elo >= elo]
-        before = able.test_flops.cummin().shift(fill_value=np.inf)
-        frames.append(able[able.test_flops < before].assign(elo=elo))
-    out = pd.concat(frames, ignore_index=True)
+        cost = np.where(own >= elo, test, np.inf)
+        before = np.minimum.accumulate(np.append(np.inf, cost[:-1]))
+        corners.append(np.flatnonzero(cost < before))
+    out = agents.iloc[np.concatenate(corners)].reset_index(drop=True).assign(
+        elo=np.repeat(elos, [len(rows) for rows in corners]))
     if out.empty:
         raise ValueError(f'no agent reaches {min(elos)} Elo: give lower levels')
     return out
