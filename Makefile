@@ -34,7 +34,9 @@ test coverage notebooks soak: export OMP_NUM_THREADS := 1
 
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	--nbval-sanitize-with=tests/sanitize.cfg
-PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# The longest begin, so that none of them is left to one process at the end.
+LONG := tests/test_sweep.py tests/test_crashes.py
 
 .PHONY: help install book test lint coverage notebooks picture bench soak audit gpu-check \
 	gpu-replica clean
@@ -66,7 +68,7 @@ test: install ## the tests, and every chapter again with nbval
 	@mkdir -p "$(IPYTHONDIR)"
 	@rm -rf "$(BUILD)/test-output"
 	$(RUN) tools/notebooks.py check
-	$(PYTEST) $(NBVAL) tests book
+	$(PYTEST) $(NBVAL) $(LONG) book tests
 
 lint: install ## ruff
 	$(RUN) -m ruff check .
@@ -74,7 +76,7 @@ lint: install ## ruff
 coverage: install ## which lines of the package the tests reach
 	@mkdir -p "$(IPYTHONDIR)"
 	@rm -rf "$(BUILD)/test-output"
-	$(PYTEST) --cov=boardlaw --cov-report=term-missing:skip-covered tests
+	$(PYTEST) --cov=boardlaw --cov-report=term-missing:skip-covered $(LONG) tests
 
 notebooks: install ## run all chapters, and store the outputs that the tests compare
 	@mkdir -p "$(IPYTHONDIR)"
