@@ -119,24 +119,27 @@ def _add_jobs(parser):
                         'the first of the plan')
     parser.add_argument('--largest', type=int, metavar='N', help='leave networks with more '
                         'parameters than this out of the grid')
+    parser.add_argument('--samples', type=float, metavar='N', help='samples of a run of the grid '
+                        "(default: as many as its board's cheapest perfect network needs)")
 
 
-def _jobs(boards, seeds, n_runs, study, largest):
+def _jobs(boards, seeds, n_runs, study, largest, samples):
     from . import sweep as sweeps
-    return (sweeps.plan(boards, seeds or 1, n_runs=n_runs, largest=largest) if study == 'grid' else
-            sweeps.long_runs(boards, seeds or 1)[:n_runs] if study == 'long' else
-            sweeps.lambda_study(boards, seeds or 3)[:n_runs])
+    if study == 'grid':
+        return sweeps.plan(boards, seeds or 1, None, n_runs, largest, samples)
+    return (sweeps.long_runs(boards, seeds or 1) if study == 'long' else
+            sweeps.lambda_study(boards, seeds or 3))[:n_runs]
 
 
 def _numbers(text):
     return [int(part) for part in text.split(',')]
 
 
-def sweep(boards, seeds, n_runs, study, largest, workers, ray, gpus, **options):
+def sweep(boards, seeds, n_runs, study, largest, samples, workers, ray, gpus, **options):
     from . import sweep as sweeps
     _end_on_sigterm()
     pool = sweeps.Local(workers) if ray is None else sweeps.Ray(ray, gpus)
-    sweeps.sweep(_jobs(boards, seeds, n_runs, study, largest), pool=pool, **options)
+    sweeps.sweep(_jobs(boards, seeds, n_runs, study, largest, samples), pool=pool, **options)
 
 
 def _end_on_sigterm():
@@ -163,11 +166,11 @@ def add_visit(commands):
     parser.set_defaults(run=visit)
 
 
-def visit(boards, seeds, n_runs, study, largest, **options):
+def visit(boards, seeds, n_runs, study, largest, samples, **options):
     from .sweep import packs
     _end_on_sigterm()
     largest = min(largest or packs.LARGEST, packs.LARGEST)
-    packs.visit(_jobs(boards, seeds, n_runs, study, largest), **options)
+    packs.visit(_jobs(boards, seeds, n_runs, study, largest, samples), **options)
 
 
 def add_unpack(commands):

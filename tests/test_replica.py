@@ -84,8 +84,8 @@ def test_the_commands_that_are_named_plan_these_runs():
     planned = []
     for command in shipping.COMMANDS:
         given = vars(main.parser().parse_args(command.split()))
-        planned += main._jobs(*(given[k] for k in ('boards', 'seeds', 'n_runs', 'study',
-                                                 'largest')))
+        planned += main._jobs(*(given[k] for k in ('boards', 'seeds', 'n_runs', 'study', 'largest',
+                                                 'samples')))
     known = {run: {'description': description, 'params': json.loads(params)}
              for run, description, params in sql.query(
                  'select run, description, params from runs join run_details using (run) '

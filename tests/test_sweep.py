@@ -96,6 +96,9 @@ def test_runs_of_a_board_share_the_snapshots_grid_and_see_as_many_samples():
         cheapest = networks.flops_per_sample(job.config.boardsize,
                                              *plans.CHEAPEST[job.config.boardsize])
         assert job.flops == min(samples*job.config.flops_per_sample, 2*samples*cheapest)
+    few = sweep.plan([8], samples=1e7, largest=100_000)
+    assert len(few) > 10 and all(j.flops == 1e7*j.config.flops_per_sample for j in few)
+    assert all(networks.count_params(8, j.config.width, j.config.depth) <= 100_000 for j in few)
 
 
 def test_fitting_keeps_the_first_that_fit(monkeypatch):

@@ -109,7 +109,7 @@ def ordered(boardsize):
     return chosen
 
 
-def plan(boards, seeds=1, settings=None, n_runs=None, largest=None):
+def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None):
     """All jobs of a sweep, in order: every board's first network, every board's second, ...
 
     Every run of a board sees the same number of samples, but a larger network than the cheapest
@@ -121,6 +121,8 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None):
         settings: {boardsize: (n_envs, lr, samples)}, by default :data:`SETTINGS`.
         n_runs: of each board, the first so many; by default all.
         largest: parameters of a network; those with more are left out.
+        samples: of a run, in place of those of the settings: small networks leave the frontier long
+            before the cheapest perfect one does.
 
     Returns:
         A list of :class:`Job`.
@@ -130,10 +132,11 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None):
         raise BadConfig(f'no batch size is known for board sizes {sorted(missing)}: give settings')
     queues = []
     for boardsize in boards:
-        n_envs, lr, samples = settings[boardsize]
-        cheapest = networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])*samples
+        n_envs, lr, usual = settings[boardsize]
+        n_samples = samples or usual
+        cheapest = networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])*n_samples
         queues.append([
-            Job(config, min(samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}',
+            Job(config, min(n_samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}',
                 DECADES if n_params <= LARGE else LARGE_DECADES)
             for seed in range(seeds) for w, d in ordered(boardsize)
             for n_params in [networks.count_params(boardsize, w, d)]
