@@ -20,7 +20,7 @@ def climbs(dearer=1., boards=(3, 4), n_runs=6, seed=0, **columns):
             frames.append(pd.DataFrame({
                 'boardsize': b, 'run': f'{b}-{run}', 'idx': range(15), 'width': 2, 'depth': run + 1,
                 'samples': 10**x/1e3, 'train_flops': dearer*10**x, 'test_nodes': 64, 'elo': elo,
-                'lower': elo - 10, 'upper': elo + 10, 'runtime': 10**(x - 2)}))
+                'lower': elo - 10, 'upper': elo + 10, 'exact': True, 'runtime': 10**(x - 2)}))
     return pd.concat(frames, ignore_index=True).assign(**columns)
 
 
@@ -92,7 +92,8 @@ def test_the_best_agent_at_zero():
 def claims():
     published = paper.published()
     theirs = data.best_at_zero(published[published.boardsize <= 5])
-    ours = theirs[theirs.boardsize <= 4].assign(lower=theirs.elo - 30, upper=theirs.elo + 30)
+    ours = theirs[theirs.boardsize <= 4].assign(lower=theirs.elo - 30, upper=theirs.elo + 30,
+                                                exact=True)
     ours['elo'] -= np.where(ours.boardsize == 3, 100, 0)
     ours['upper'] -= np.where(ours.boardsize == 3, 100, 0)
     return comparison.claims(ours, theirs, n_resamples=10)
@@ -130,6 +131,14 @@ def test_a_rating_above_perfect_play_is_flagged():
     ours.loc[ours.boardsize == 4, ['elo', 'lower', 'upper']] += 15    # its interval is +-10
     reasons = [row['reason'] for row in comparison._perfection(ours)]
     assert ['better than perfectly' in reason for reason in reasons] == [False, True]
+
+
+def test_where_nobody_knows_perfect_play_nothing_is_said_of_it():
+    ours = climbs()
+    ours['exact'] = ours.boardsize == 3
+    three, four = comparison._perfection(ours)
+    assert three['replica verdict'] == 'agrees' and four['replica verdict'] == 'not tested'
+    assert 'replica' not in four and 'no exact player' in four['reason']
 
 
 def test_reasons_follow_the_numbers():

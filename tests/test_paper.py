@@ -252,6 +252,8 @@ def test_optimal_model_size_by_hand():
     law = paper.fit_power_law([1, 10, 100], [5, 50, 500])
     assert law.exponent == pytest.approx(1) and law.intercept == pytest.approx(np.log10(5))
     assert law.predict(1e3) == pytest.approx(5e3)
+    with pytest.raises(ValueError, match='2 points with one x'):
+        paper.fit_power_law([10, 10], [1, 2])
 
 
 def test_cheapest_nearly_perfect_networks(published):

@@ -197,8 +197,8 @@ def claims(ours, theirs, n_resamples=200, seed=0) -> pd.DataFrame:
     perfect, with Elo as it is in `ours`.
 
     Args:
-        ours, theirs: as for :func:`tables.claims`; ours with 0 for the exact player, and with lower
-            and upper, the interval of `elo`.
+        ours, theirs: as for :func:`tables.claims`; ours with exact, whether 0 is the exact player,
+            and with lower and upper, the interval of `elo`.
 
     Returns:
         number, claim, published, read from; for each of `CURVES`, `SAME` and `OURS` the number
@@ -284,15 +284,19 @@ def _perfection(ours):
     for boardsize, board in ours.groupby('boardsize'):
         best = board.loc[board.elo.idxmax()]
         agrees = best.upper > data.PERFECT
-        above = ('; an interval above 0 is too narrow, since nobody plays better than perfectly: '
-                 'in games with the exact player alone no agent is above 0' if best.lower > 0
-                 else '')
+        reason = ('our 0 is the exact player; the interval is that of the rating (95 %); the '
+                  "paper's curves have their own best agent at 0")
+        if best.lower > 0:
+            reason += ('; an interval above 0 is too narrow, since nobody plays better than '
+                       'perfectly: in games with the exact player alone no agent is above 0')
+        if not best.exact:
+            agrees, reason = None, 'there is no exact player for this board; 0 is the best agent'
         rows.append({
             'number': 8, 'claim': f'the best agent plays perfectly, {boardsize_name(boardsize)} '
             f'(Elo from perfect play; above {data.PERFECT} counts)', 'published': 0.,
             'read from': 'code', f'{CURVES} verdict': 'not tested', f'{SAME} verdict': 'not tested',
-            OURS: best.elo, f'{OURS} low': best.lower, f'{OURS} high': best.upper,
-            f'{OURS} verdict': 'agrees' if agrees else 'differs',
-            'reason': 'our 0 is the exact player; the interval is that of the rating (95 %); the '
-                      f"paper's curves have their own best agent at 0{above}"})
+            **({} if agrees is None else
+               {OURS: best.elo, f'{OURS} low': best.lower, f'{OURS} high': best.upper}),
+            f'{OURS} verdict': {None: 'not tested', True: 'agrees', False: 'differs'}[agrees],
+            'reason': reason})
     return rows

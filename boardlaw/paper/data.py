@@ -59,10 +59,10 @@ def replica(study='bee', target='replica') -> pd.DataFrame:
     """The agents of our own runs, an agents frame, indexed by the database's ids.
 
     `elo` is measured from the exact player where there is one (boards 3 to 6), so that 0 is perfect
-    play; elsewhere the board's best agent is 0. Further columns: `lower` and `upper`, the 95 %
-    interval of `elo`; `runtime`, the seconds that the training took: processor time of all cores,
-    or wall time if it ran on a GPU, for which the processor mostly waits; and the training's
-    `rule`, `c_puct` and `seed`.
+    play; elsewhere the board's best agent is 0. Further columns: `exact`, whether it is the exact
+    player; `lower` and `upper`, the 95 % interval of `elo`; `runtime`, the seconds that the
+    training took: processor time of all cores, or wall time if it ran on a GPU, for which the
+    processor mostly waits; and the training's `rule`, `c_puct` and `seed`.
 
     Args:
         study: 'bee', the runs of the paper's figures, or 'lambda', those of the two rules.
@@ -81,6 +81,7 @@ def _replica(study, target):
             if found.empty:     # a board of other studies alone
                 continue
             rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
+            rated['exact'] = ratings.reference(found) is not None
             frames.append(rated[rated.description != ratings.PERFECT].dropna(subset='elo'))
         times = sql.query('select snap, seconds, cpu_seconds from snap_details').set_index('snap')
         details = sql.query('select run, params, machine from run_details').set_index('run')

@@ -185,12 +185,18 @@ def fit_power_law(x, y) -> PowerLaw:
     Args:
         x, y: `[n]` positive numbers.
 
+    Raises:
+        ValueError: all x are the same, so that no slope fits better than another.
+
     >>> law = fit_power_law([1, 10, 100], [2, 20, 200])
     >>> round(law.exponent, 6), round(law.intercept, 6)
     (1.0, 0.30103)
     """
-    return PowerLaw(*map(float, np.polyfit(np.log10(np.asarray(x, float)),
-                                           np.log10(np.asarray(y, float)), 1)))
+    x, y = np.log10(np.asarray(x, float)), np.log10(np.asarray(y, float))
+    if np.unique(x).size < 2:
+        raise ValueError(f'{x.size} points with one x between them have no slope: give at least '
+                         'two different x')
+    return PowerLaw(*map(float, np.polyfit(x, y, 1)))
 
 
 def growth(by_boardsize) -> float:

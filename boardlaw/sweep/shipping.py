@@ -18,8 +18,8 @@ RUNS = REPLICA.with_suffix('.zip')
 #: The commands of `python -m boardlaw` that made it.
 COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 6 --runs 8 --test-boards 6',
-            'sweep --boards 7 --runs 9 --largest 100000',
-            'sweep --boards 4,7 --study long',
+            'sweep --boards 7 --runs 9 --largest 100000 --test-boards 7',
+            'sweep --boards 4,7 --study long --test-boards 7',
             'sweep --boards 3,4,5 --study lambda --seeds 8']
 
 _PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # nobody's business
