@@ -119,15 +119,15 @@ def _add_jobs(parser):
                         'the first of the plan')
     parser.add_argument('--largest', type=int, metavar='N', help='leave networks with more '
                         'parameters than this out of the grid')
-    parser.add_argument('--samples', type=float, metavar='N', help='samples of a run of the grid '
-                        "(default: as many as its board's cheapest perfect network needs)")
+    parser.add_argument('--samples', type=float, metavar='N', help='samples of a run, but '
+                        'for the study of lambda (default: as suits its board)')
 
 
 def _jobs(boards, seeds, n_runs, study, largest, samples):
     from . import sweep as sweeps
     if study == 'grid':
         return sweeps.plan(boards, seeds or 1, None, n_runs, largest, samples)
-    return (sweeps.long_runs(boards, seeds or 1) if study == 'long' else
+    return (sweeps.long_runs(boards, seeds or 1, None, samples) if study == 'long' else
             sweeps.lambda_study(boards, seeds or 3))[:n_runs]
 
 

@@ -101,6 +101,14 @@ def test_runs_of_a_board_share_the_snapshots_grid_and_see_as_many_samples():
     assert all(networks.count_params(8, j.config.width, j.config.depth) <= 100_000 for j in few)
 
 
+@pytest.mark.parametrize('samples', [3.1e7, 4.6e7, 7.3e7, 1e8])
+def test_a_longer_run_has_the_same_snapshots_and_more(samples):
+    [usual], [longer] = sweep.long_runs([7]), sweep.long_runs([7], samples=samples)
+    assert longer.snapshots[:len(usual.snapshots)] == usual.snapshots
+    reach = longer.snapshots[-1]/longer.config.flops_per_sample
+    assert samples/10**.2 < reach*(1 + 1e-9) <= samples*(1 + 2e-9)
+
+
 def test_fitting_keeps_the_first_that_fit(monkeypatch):
     jobs = sweep.plan([3, 4], settings={3: (16, 1e-3, 4000), 4: (16, 1e-3, 4000)})
     monkeypatch.setattr(plans, '_seconds_per_sample', lambda config, device: 1e-3)

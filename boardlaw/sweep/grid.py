@@ -72,10 +72,15 @@ class Job:
     @property
     def snapshots(self):
         """Train FLOPs at which the agent is saved: a grid that all runs share, the last the end."""
-        last = math.floor(math.log10(self.flops)*PER_DECADE + 1e-9)
+        last = _last_step(self.flops)
         least = 2*self.config.n_envs*self.config.flops_per_sample
         ks = np.arange(last - round(self.decades*PER_DECADE), last + 1)
         return [float(x) for x in 10**(ks/PER_DECADE) if x >= least]
+
+
+def _last_step(flops):
+    """Number, on the grid of snapshots, of the last one that this compute reaches."""
+    return math.floor(math.log10(flops)*PER_DECADE + 1e-9)
 
 
 def grid(boardsize):
@@ -146,12 +151,14 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None
             for queue in queues if i < len(queue)]
 
 
-def long_runs(boards, seeds=1, settings=None):
+def long_runs(boards, seeds=1, settings=None, samples=None):
     """The cheapest perfect network of each board once more, three times as long and at a third of
     the learning rate: to see how strong it becomes, where :func:`plan` asks how soon.
 
     Args:
         boards, seeds, settings: as for :func:`plan`.
+        samples: of a run, if not three times as many. A longer run has the same snapshots, and more
+            after them.
 
     Returns:
         A list of :class:`Job`, described as those of :func:`plan`.
@@ -159,9 +166,11 @@ def long_runs(boards, seeds=1, settings=None):
     settings = settings or SETTINGS
     jobs = []
     for seed, boardsize in product(range(seeds), boards):
-        n_envs, lr, samples = settings[boardsize]
+        n_envs, lr, usual = settings[boardsize]
         config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr/3, seed=seed)
-        jobs.append(Job(config, 3*samples*config.flops_per_sample, f'bee/{boardsize}'))
+        ends = [n*config.flops_per_sample for n in (3*usual, samples or 3*usual)]
+        more = _last_step(ends[1]) - _last_step(ends[0])
+        jobs.append(Job(config, ends[1], f'bee/{boardsize}', DECADES + max(0, more)/PER_DECADE))
     return jobs
 
 
