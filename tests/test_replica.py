@@ -65,6 +65,21 @@ def test_zero_is_the_exact_player():
         assert (games.white_wins == 0).all() and (games.wins <= games.games/2).all()
 
 
+def test_the_exact_player_is_zero_only_where_it_has_played(tmp_path):
+    exact = data.replica().groupby('boardsize').exact.agg(['all', 'any'])
+    assert (exact['all'] == exact['any']).all()
+    assert exact.index[exact['all']].tolist() == SOLVED
+    shutil.copy(database.REPLICA, tmp_path)
+    with sql.use(tmp_path/database.REPLICA.name):
+        ref = ratings.reference(ratings.agents(3, 'bee/3'))
+        theirs = 'black_agent = :id or white_agent = :id'
+        sql.execute('delete from trial_details where trial in '
+                    f'(select id from trials where {theirs})', id=ref)
+        sql.execute(f'delete from trials where {theirs}', id=ref)
+    without = data.replica(target=tmp_path/database.REPLICA.name)
+    assert set(without[without.exact].boardsize) == set(SOLVED) - {3}
+
+
 def test_largest_board_has_its_test_trees():
     trees = data.largest_board(data.replica())
     assert set(trees.boardsize) == {max(BOARDS)}

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boardlaw import arena, networks, pavlov, rng, sql, sweep
+from boardlaw import arena, main, networks, pavlov, rng, sql, sweep
 from boardlaw.arena import matches, ratings
 from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import BadConfig
 from boardlaw.sweep import grid as plans
-from boardlaw.sweep import noise, pools, rating, state, training
+from boardlaw.sweep import noise, packs, pools, rating, state, training
 
 pytestmark = pytest.mark.skipif(not Path('/proc/self/stat').exists(),
                                 reason='looks for workers in /proc')
@@ -99,6 +99,18 @@ def test_runs_of_a_board_share_the_snapshots_grid_and_see_as_many_samples():
     few = sweep.plan([8], samples=1e7, largest=100_000)
     assert len(few) > 10 and all(j.flops == 1e7*j.config.flops_per_sample for j in few)
     assert all(networks.count_params(8, j.config.width, j.config.depth) <= 100_000 for j in few)
+
+
+def test_the_command_asks_for_these_jobs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sweep, 'sweep', lambda jobs, **options: asked.append(jobs))
+    monkeypatch.setattr(packs, 'visit', lambda jobs, **options: asked.append(jobs))
+    main.main('sweep --boards 8 --samples 1e7 --largest 9000 --runs 3'.split())
+    main.main('sweep --boards 7 --study long --samples 8e7'.split())
+    main.main('visit --boards 8 --samples 1e7 --runs 2 --state nowhere'.split())
+    assert asked == [sweep.plan([8], samples=1e7, largest=9000, n_runs=3),
+                     sweep.long_runs([7], samples=8e7),
+                     sweep.plan([8], samples=1e7, largest=packs.LARGEST, n_runs=2)]
 
 
 @pytest.mark.parametrize('samples', [3.1e7, 4.6e7, 7.3e7, 1e8])

@@ -283,20 +283,19 @@ def _perfection(ours):
     rows = []
     for boardsize, board in ours.groupby('boardsize'):
         best = board.loc[board.elo.idxmax()]
-        agrees = best.upper > data.PERFECT
-        reason = ('our 0 is the exact player; the interval is that of the rating (95 %); the '
-                  "paper's curves have their own best agent at 0")
-        if best.lower > 0:
-            reason += ('; an interval above 0 is too narrow, since nobody plays better than '
-                       'perfectly: in games with the exact player alone no agent is above 0')
-        if not best.exact:
-            agrees, reason = None, 'there is no exact player for this board; 0 is the best agent'
-        rows.append({
+        row = {
             'number': 8, 'claim': f'the best agent plays perfectly, {boardsize_name(boardsize)} '
             f'(Elo from perfect play; above {data.PERFECT} counts)', 'published': 0.,
             'read from': 'code', f'{CURVES} verdict': 'not tested', f'{SAME} verdict': 'not tested',
-            **({} if agrees is None else
-               {OURS: best.elo, f'{OURS} low': best.lower, f'{OURS} high': best.upper}),
-            f'{OURS} verdict': {None: 'not tested', True: 'agrees', False: 'differs'}[agrees],
-            'reason': reason})
+            f'{OURS} verdict': 'not tested',
+            'reason': 'there is no exact player for this board; 0 is the best agent'}
+        if best.exact:
+            above = ('; an interval above 0 is too narrow, since nobody plays better than '
+                     'perfectly: in games with the exact player alone no agent is above 0'
+                     if best.lower > 0 else '')
+            row |= {OURS: best.elo, f'{OURS} low': best.lower, f'{OURS} high': best.upper,
+                    f'{OURS} verdict': 'agrees' if best.upper > data.PERFECT else 'differs',
+                    'reason': 'our 0 is the exact player; the interval is that of the rating '
+                              "(95 %); the paper's curves have their own best agent at 0" + above}
+        rows.append(row)
     return rows

@@ -81,7 +81,7 @@ def _replica(study, target):
             if found.empty:     # a board of other studies alone
                 continue
             rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
-            rated['exact'] = ratings.reference(found) is not None
+            rated['exact'] = rated.elo.get(ratings.reference(found)) == 0   # it may have no games
             frames.append(rated[rated.description != ratings.PERFECT].dropna(subset='elo'))
         times = sql.query('select snap, seconds, cpu_seconds from snap_details').set_index('snap')
         details = sql.query('select run, params, machine from run_details').set_index('run')

@@ -168,9 +168,10 @@ def long_runs(boards, seeds=1, settings=None, samples=None):
     for seed, boardsize in product(range(seeds), boards):
         n_envs, lr, usual = settings[boardsize]
         config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr/3, seed=seed)
-        ends = [n*config.flops_per_sample for n in (3*usual, samples or 3*usual)]
-        more = _last_step(ends[1]) - _last_step(ends[0])
-        jobs.append(Job(config, ends[1], f'bee/{boardsize}', DECADES + max(0, more)/PER_DECADE))
+        least = 3*usual*config.flops_per_sample
+        flops = samples*config.flops_per_sample if samples else least
+        more = max(0, _last_step(flops) - _last_step(least))
+        jobs.append(Job(config, flops, f'bee/{boardsize}', DECADES + more/PER_DECADE))
     return jobs
 
 
