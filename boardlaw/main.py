@@ -117,29 +117,49 @@ def _add_jobs(parser):
     parser.add_argument('--seeds', type=int, help='runs of each kind (default: 1; of lambda 3)')
     parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
                         'the first of the plan')
+    parser.add_argument('--networks', type=_shapes, dest='shapes', metavar='WxD,WxD', help='width '
+                        "and depth of the networks to train, in place of the paper's grid")
     parser.add_argument('--largest', type=int, metavar='N', help='leave networks with more '
                         'parameters than this out of the grid')
-    parser.add_argument('--samples', type=float, metavar='N', help='samples of a run, but '
-                        'for the study of lambda (default: as suits its board)')
+    parser.add_argument('--samples', type=float, metavar='N', help='samples of a run of '
+                        'the grid or a long one (default: as suits its board)')
 
 
-def _jobs(boards, seeds, n_runs, study, largest, samples):
+def _jobs(boards, study, seeds, n_runs, shapes, largest, samples, **others):
+    """The jobs that the options of :func:`_add_jobs` ask for, and the other options."""
     from . import sweep as sweeps
+    if study != 'grid' and (shapes or largest):
+        raise ValueError('--networks and --largest choose from the grid: the study '
+                         f'{study!r} takes the cheapest perfect network')
     if study == 'grid':
-        return sweeps.plan(boards, seeds or 1, None, n_runs, largest, samples)
-    return (sweeps.long_runs(boards, seeds or 1, None, samples) if study == 'long' else
-            sweeps.lambda_study(boards, seeds or 3))[:n_runs]
+        jobs = sweeps.plan(boards, seeds or 1, None, n_runs, largest, samples, shapes)
+    elif study == 'long':
+        jobs = sweeps.long_runs(boards, seeds or 1, None, samples)[:n_runs]
+    elif samples:
+        raise ValueError('--samples: the study of lambda gives all its runs on a board as many')
+    else:
+        jobs = sweeps.lambda_study(boards, seeds or 3)[:n_runs]
+    return jobs, others
 
 
 def _numbers(text):
     return [int(part) for part in text.split(',')]
 
 
-def sweep(boards, seeds, n_runs, study, largest, samples, workers, ray, gpus, **options):
+def _shapes(text):
+    try:
+        return [(int(width), int(depth)) for width, depth in
+                (part.split('x') for part in text.split(','))]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r}: give width x depth, such as 128x4,64x2')
+
+
+def sweep(workers, ray, gpus, **options):
     from . import sweep as sweeps
     _end_on_sigterm()
+    jobs, options = _jobs(**options)
     pool = sweeps.Local(workers) if ray is None else sweeps.Ray(ray, gpus)
-    sweeps.sweep(_jobs(boards, seeds, n_runs, study, largest, samples), pool=pool, **options)
+    sweeps.sweep(jobs, pool=pool, **options)
 
 
 def _end_on_sigterm():
@@ -166,11 +186,13 @@ def add_visit(commands):
     parser.set_defaults(run=visit)
 
 
-def visit(boards, seeds, n_runs, study, largest, samples, **options):
+def visit(**options):
     from .sweep import packs
     _end_on_sigterm()
-    largest = min(largest or packs.LARGEST, packs.LARGEST)
-    packs.visit(_jobs(boards, seeds, n_runs, study, largest, samples), **options)
+    if options['study'] == 'grid':
+        options['largest'] = min(options['largest'] or packs.LARGEST, packs.LARGEST)
+    jobs, options = _jobs(**options)
+    packs.visit(jobs, **options)
 
 
 def add_unpack(commands):

@@ -107,10 +107,30 @@ def test_the_command_asks_for_these_jobs(monkeypatch):
     monkeypatch.setattr(packs, 'visit', lambda jobs, **options: asked.append(jobs))
     main.main('sweep --boards 8 --samples 1e7 --largest 9000 --runs 3'.split())
     main.main('sweep --boards 7 --study long --samples 8e7'.split())
+    main.main('sweep --boards 8 --networks 128x4,64x2'.split())
     main.main('visit --boards 8 --samples 1e7 --runs 2 --state nowhere'.split())
     assert asked == [sweep.plan([8], samples=1e7, largest=9000, n_runs=3),
                      sweep.long_runs([7], samples=8e7),
+                     sweep.plan([8], shapes=[(128, 4), (64, 2)]),
                      sweep.plan([8], samples=1e7, largest=packs.LARGEST, n_runs=2)]
+
+
+@pytest.mark.parametrize('options, problem', [
+    ('--study long --networks 8x1', 'cheapest perfect'), ('--study lambda --largest 900', 'grid'),
+    ('--study lambda --samples 1e6', '--samples')])
+def test_an_option_that_a_study_has_no_use_for_is_refused(monkeypatch, options, problem):
+    monkeypatch.setattr(sweep, 'sweep', lambda *_, **__: pytest.fail('it swept'))
+    with pytest.raises(SystemExit, match=problem):
+        main.main(f'sweep --boards 3 {options}'.split())
+
+
+def test_networks_are_given_by_width_and_depth(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        main.main('sweep --boards 3 --networks 128'.split())
+    assert "'128': give width x depth" in capsys.readouterr().err
+    jobs = sweep.plan([7, 8], shapes=[(128, 4), (2, 1)], largest=1000, samples=1e6)
+    assert [(c.boardsize, c.width, c.depth) for c in (job.config for job in jobs)] == [
+        (7, 2, 1), (8, 2, 1)]
 
 
 @pytest.mark.parametrize('samples', [3.1e7, 4.6e7, 7.3e7, 1e8])

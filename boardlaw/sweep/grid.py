@@ -114,7 +114,7 @@ def ordered(boardsize):
     return chosen
 
 
-def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None):
+def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None, shapes=None):
     """All jobs of a sweep, in order: every board's first network, every board's second, ...
 
     Every run of a board sees the same number of samples, but a larger network than the cheapest
@@ -128,6 +128,8 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None
         largest: parameters of a network; those with more are left out.
         samples: of a run, in place of those of the settings: small networks leave the frontier long
             before the cheapest perfect one does.
+        shapes: width and depth of each network to train, in this order, in place of the grid's.
+            Bounds such as `n_runs` hold for them too.
 
     Returns:
         A list of :class:`Job`.
@@ -143,7 +145,7 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None
         queues.append([
             Job(config, min(n_samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}',
                 DECADES if n_params <= LARGE else LARGE_DECADES)
-            for seed in range(seeds) for w, d in ordered(boardsize)
+            for seed in range(seeds) for w, d in shapes or ordered(boardsize)
             for n_params in [networks.count_params(boardsize, w, d)]
             if largest is None or n_params <= largest
             for config in [Config(boardsize, w, d, n_envs=n_envs, lr=lr, seed=seed)]][:n_runs])
