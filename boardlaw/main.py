@@ -151,7 +151,8 @@ def _shapes(text):
         return [(int(width), int(depth)) for width, depth in
                 (part.split('x') for part in text.split(','))]
     except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r}: give width x depth, such as 128x4,64x2')
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: give width x depth, such as 128x4,64x2') from None
 
 
 def sweep(workers, ray, gpus, **options):

@@ -18,7 +18,7 @@ from boardlaw.arena import common
 from boardlaw.pavlov import runs, storage
 from boardlaw.pavlov.disk import CorruptFile, NotFound
 from boardlaw.selfplay import Config, Trainer
-from boardlaw.sweep import packs, training
+from boardlaw.sweep import packs, shipping, training
 from boardlaw.sweep.grid import Job
 
 SLOW = {3: (16, 1e-3, 12_000)}
@@ -163,7 +163,7 @@ def test_a_large_buffer_is_played_anew(begun, tmp_path, monkeypatch):
 def test_finished_runs_and_large_networks_take_little_room(begun, tmp_path, monkeypatch):
     job, run, database = begun
     finish(job)
-    monkeypatch.setattr(packs, 'HALF', 0)
+    monkeypatch.setattr(shipping, 'EXACT', 0)
     packs.save([job], database, tmp_path/'state', report=quiet)
     [path] = packs._newest(tmp_path/'state')
     with zipfile.ZipFile(path) as file:
@@ -245,7 +245,7 @@ def test_every_board_of_the_replica_fits_into_a_state():
         jobs = sweep.plan(boards, n_runs=6, largest=packs.LARGEST)
         assert len(jobs) == 6*len(boards)
         for n, job in [(packs._n_params(job), job) for job in jobs]:
-            size = n*(2 if n > packs.HALF else 4)
+            size = n*(2 if n > shipping.EXACT else 4)
             total, last = total + len(job.snapshots)*size, max(last, 12*n - size)
         assert total + last < packs.MOST, boards
 

@@ -11,7 +11,7 @@ import reproduce
 import torch
 
 import boardlaw
-from boardlaw import arena, main, pavlov, sql, sweep
+from boardlaw import arena, main, networks, pavlov, sql, sweep
 from boardlaw.arena import best, ratings
 from boardlaw.hex import Hex
 from boardlaw.paper import data, fits
@@ -101,9 +101,7 @@ def test_every_run_says_where_it_comes_from():
 def test_the_commands_that_are_named_plan_these_runs():
     planned = []
     for command in shipping.COMMANDS:
-        given = vars(main.parser().parse_args(command.split()))
-        planned += main._jobs(*(given[k] for k in ('boards', 'seeds', 'n_runs', 'study', 'largest',
-                                                 'samples')))
+        planned += main._jobs(**vars(main.parser().parse_args(command.split())))[0]
     known = {run: {'description': description, 'params': json.loads(params)}
              for run, description, params in sql.query(
                  'select run, description, params from runs join run_details using (run) '
@@ -166,6 +164,25 @@ def test_packed_again_it_is_the_same(unpacked, tmp_path):
     with zipfile.ZipFile(archive) as ours, zipfile.ZipFile(shipping.RUNS) as theirs:
         assert ours.namelist() == theirs.namelist()
         assert all(ours.read(name) == theirs.read(name) for name in ours.namelist())
+
+
+def test_large_networks_take_half_the_room(unpacked, tmp_path, monkeypatch):
+    """Only their matrices are rounded, not again what is rounded, and no run's first snapshot."""
+    known = sql.agent_query().query('boardsize == 3 and width > 0').drop_duplicates('run')
+    few = {row.run: networks.count_params(3, row.width, row.depth) for row in known.itertuples()}
+    monkeypatch.setattr(shipping, 'EXACT', np.median(list(few.values())))
+    _, archive = shipping.pack(database.REPLICA, tmp_path)
+    for run, n_params in few.items():
+        for n in storage.snapshots(run).index:
+            exact = storage.load_snapshot(run, n)['agent']
+            large = n > 0 and n_params > shipping.EXACT
+            with zipfile.ZipFile(archive) as file:
+                path = Path(file.extract(f'{run}/{storage.SNAPSHOT.format(n=n)}', tmp_path))
+            rounded = storage.load(path)['agent']
+            assert not large or shipping.snapshot(path, n_params) == path.read_bytes()
+            for name, x in exact.items():
+                wanted = x.half() if large and getattr(x, 'ndim', 0) == 2 else x
+                torch.testing.assert_close(rounded[name], wanted, rtol=0, atol=0)
 
 
 def test_first_snapshots_are_made_again(unpacked, tmp_path):

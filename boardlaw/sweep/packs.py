@@ -7,7 +7,6 @@ the database, packed. A visit (:func:`visit`) unpacks it, goes on with the sweep
 and writes the next state. Nothing is lost between visits except, in large trainings, the buffer of
 recent games, which is played again in full before learning goes on.
 """
-import io
 import json
 import math
 import re
@@ -30,9 +29,8 @@ from .training import machine, release, train_all
 #: Bytes of a file of a state, and what a state should have at most in all.
 PART, MOST = 15*2**20, 52*2**20
 
-#: Parameters of a network from which a state holds its snapshots in half precision, which is how
-#: the search on a GPU plays them; and the most that a state has room for.
-HALF, LARGEST = 50_000, 1_500_000
+#: Parameters of the largest network that a state has room for.
+LARGEST = 1_500_000
 
 #: Bytes of the largest buffer that a state takes along: a run with a larger one plays it anew.
 BUFFER = 2**22
@@ -248,8 +246,8 @@ def _contents(job, run):
             continue
         if path.name == storage.LATEST:
             content = _savepoint(storage.load(path))
-        elif path.name.startswith('storage.snapshot') and _n_params(job) > HALF:
-            content = _halved(storage.load(path))
+        elif path.name.startswith('storage.snapshot'):
+            content = shipping.snapshot(path, _n_params(job))
         else:
             content = path.read_bytes()
         kept |= {path.name: info['_files'][path.name]} if path.name in info['_files'] else {}
@@ -263,20 +261,7 @@ def _savepoint(saved):
     if sum(x.numel()*x.element_size() for x in rows.values()) > BUFFER:
         saved['training']['buffer'] = {
             'n': 0, 'rows': {name: x.new_empty((0, *x.shape[1:])) for name, x in rows.items()}}
-    return _bytes(saved)
-
-
-def _halved(saved):
-    """A snapshot with its matrices in half precision."""
-    agent = {name: x.half() if getattr(x, 'ndim', 0) == 2 else x
-             for name, x in saved['agent'].items()}
-    return _bytes(saved | {'agent': agent})
-
-
-def _bytes(saved):
-    content = io.BytesIO()
-    torch.save(saved, content)
-    return content.getvalue()
+    return shipping.dumped(saved)
 
 
 def load(folder):

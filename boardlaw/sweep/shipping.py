@@ -1,19 +1,28 @@
 """The replica that the package ships: our own runs, reduced to what others need, in two files.
 
 `data/replica.sqlite` is the evaluation database. `data/replica.zip` holds the folder of each run
-with its description and snapshots, but no statistics and no savepoint, which are large. After
-:func:`unpack` the agents can play, be rated again, or be trained further.
+with its description and snapshots, but no statistics and no savepoint, which are large. Snapshots
+of networks with more than :data:`EXACT` parameters have matrices in half precision, which takes
+half the room; but each run's first is exact, so that a training made anew can be compared with it.
+After :func:`unpack` the agents can play, be rated again, or be trained further.
 """
+import io
 import json
 import shutil
 import zipfile
 from pathlib import Path
 
-from .. import pavlov, sql
+import torch
+
+from .. import networks, pavlov, sql
 from ..pavlov import runs, storage
 from ..sql.database import REPLICA
 
 RUNS = REPLICA.with_suffix('.zip')
+
+#: Parameters of the largest network that is kept exactly. A half has 11 binary digits; the search
+#: plays large networks with 11 on a GPU and with 8 on a CPU's tiles (:mod:`boardlaw.tiles`).
+EXACT = 10_000
 
 #: The commands of `python -m boardlaw` that made it.
 COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
@@ -50,9 +59,37 @@ def pack(database, folder=REPLICA.parent):
             kept = {entry: info['_files'][entry] | dict.fromkeys(_PROCESS, '') for entry in entries}
             info |= {'_host': '', '_files': kept}
             _write(file, f'{run}/{runs.INFO}', json.dumps(info).encode())
-            for entry in entries:
-                _write(file, f'{run}/{entry}', (runs.path(run)/entry).read_bytes())
+            n_params = networks.count_params(*(info['params'][k]
+                                               for k in ('boardsize', 'width', 'depth')))
+            for i, entry in enumerate(entries):
+                content = snapshot(runs.path(run)/entry, n_params if i else 0)
+                _write(file, f'{run}/{entry}', content)
     return target, archive
+
+
+def snapshot(path, n_params):
+    """The content of a snapshot's file, with the matrices of a large network in half precision.
+
+    Args:
+        path: the file.
+        n_params: of its network.
+
+    Returns:
+        Bytes. They change nothing further where a file has halves already.
+    """
+    if n_params <= EXACT:
+        return Path(path).read_bytes()
+    saved = storage.load(path)
+    agent = {name: x.half() if getattr(x, 'ndim', 0) == 2 else x
+             for name, x in saved['agent'].items()}
+    return dumped(saved | {'agent': agent})
+
+
+def dumped(saved):
+    """The state `saved` as the bytes of a file."""
+    content = io.BytesIO()
+    torch.save(saved, content)
+    return content.getvalue()
 
 
 def _write(file, name, content):
