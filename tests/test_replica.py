@@ -1,7 +1,7 @@
 """The runs that the package ships: what was promised of them, and that they can be repeated."""
 import json
 import shutil
-import zipfile
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -153,33 +153,62 @@ def test_agents_play_again(unpacked):
     assert shipping.unpack() == sorted(set(sql.agent_query().query('width > 0').run))
 
 
-def test_packed_again_it_is_the_same(unpacked, tmp_path):
+def test_packed_again_it_is_the_same(unpacked):
+    with tarfile.open(shipping.RUNS) as file:
+        theirs = [(member.name, file.extractfile(member).read()) for member in file]
+    ours = list(shipping.contents(database.REPLICA))
+    assert [name for name, _ in ours] == [name for name, _ in theirs]
+    assert ours == theirs
+
+
+@pytest.fixture
+def few(unpacked, monkeypatch):
+    """Three runs on 3x3, as if there were no others, by their number of parameters."""
+    shipped = shipping._snapshots(database.REPLICA)
+    known = sql.agent_query().query('description == "bee/3" and width > 0').drop_duplicates('run')
+    size = {row.run: networks.count_params(3, row.width, row.depth) for row in known.itertuples()}
+    chosen = sorted(size, key=size.get)[::3][:3]
+    monkeypatch.setattr(shipping, '_snapshots', lambda _: {run: shipped[run] for run in chosen})
+    return {run: size[run] for run in chosen}
+
+
+def test_pack_and_unpack(few, tmp_path, monkeypatch):
     """Also where the database is the file that is written."""
     shutil.copy(database.REPLICA, tmp_path)
     made, archive = shipping.pack(tmp_path/database.REPLICA.name, tmp_path)
+    first = archive.read_bytes()
     for table in ('runs', 'snaps', 'agents', 'trials', 'run_details', 'trial_details'):
         theirs = sql.query(f'select * from {table}')
         with sql.use(made):
             pd.testing.assert_frame_equal(sql.query(f'select * from {table}'), theirs)
-    with zipfile.ZipFile(archive) as ours, zipfile.ZipFile(shipping.RUNS) as theirs:
-        assert ours.namelist() == theirs.namelist()
-        assert all(ours.read(name) == theirs.read(name) for name in ours.namelist())
+    monkeypatch.setattr(shipping, 'RUNS', archive)
+    with pavlov.use_root(tmp_path/'other'):
+        (run, *others) = few
+        (runs.folder()/run/'mine').mkdir(parents=True)
+        assert shipping.unpack() == shipping.unpack() == list(few)
+        assert [f.name for f in (runs.folder()/run).iterdir()] == ['mine'], 'it was there before'
+        assert {f.name for f in runs.folder().parent.iterdir()} == {runs.folder().name}
+        for other in others:
+            agent = arena.common.agent(other, 0)
+            assert agent(Hex.initial(2, 3)).actions.shape == (2,)
+        shutil.rmtree(runs.folder()/run)
+        shipping.unpack()
+        again = shipping.pack(made, tmp_path/'other')[1]
+        assert again.read_bytes() == first
 
 
-def test_large_networks_take_half_the_room(unpacked, tmp_path, monkeypatch):
+def test_large_networks_take_half_the_room(few, monkeypatch, tmp_path):
     """Only their matrices are rounded, not again what is rounded, and no run's first snapshot."""
-    known = sql.agent_query().query('boardsize == 3 and width > 0').drop_duplicates('run')
-    few = {row.run: networks.count_params(3, row.width, row.depth) for row in known.itertuples()}
-    monkeypatch.setattr(shipping, 'EXACT', np.median(list(few.values())))
-    _, archive = shipping.pack(database.REPLICA, tmp_path)
+    monkeypatch.setattr(shipping, 'EXACT', sorted(few.values())[1])
+    assert len({n_params > shipping.EXACT for n_params in few.values()}) == 2
+    packed = dict(shipping.contents(database.REPLICA))
     for run, n_params in few.items():
         for n in storage.snapshots(run).index:
-            exact = storage.load_snapshot(run, n)['agent']
+            path = tmp_path/'snapshot'
+            path.write_bytes(packed[f'{run}/{storage.SNAPSHOT.format(n=n)}'])
             large = n > 0 and n_params > shipping.EXACT
-            with zipfile.ZipFile(archive) as file:
-                path = Path(file.extract(f'{run}/{storage.SNAPSHOT.format(n=n)}', tmp_path))
-            rounded = storage.load(path)['agent']
             assert not large or shipping.snapshot(path, n_params) == path.read_bytes()
+            exact, rounded = storage.load_snapshot(run, n)['agent'], storage.load(path)['agent']
             for name, x in exact.items():
                 wanted = x.half() if large and getattr(x, 'ndim', 0) == 2 else x
                 torch.testing.assert_close(rounded[name], wanted, rtol=0, atol=0)
@@ -215,14 +244,3 @@ def test_runs_made_anew(unpacked):
         assert row['weight_gap'] > 0 or row['policy_gap'] == 0
     row = reproduce.again(found[0]['run'], pavlov.root())
     assert row['samples_now'] == found[0]['samples'] and row['policy_gap'] < 1e-3
-
-
-def test_pack_and_unpack(unpacked, tmp_path, monkeypatch):
-    """What is packed anew from what was unpacked is the same, byte for byte."""
-    target, archive = shipping.pack(database.REPLICA, tmp_path)
-    assert archive.read_bytes() == shipping.RUNS.read_bytes()
-    with sql.use(target):
-        assert len(sql.agent_query()) == len(data.replica()) or len(sql.agent_query()) > 0
-    world = Hex.initial(2, 3)
-    agent = arena.common.agent(data.replica().run.iloc[0], 0)
-    assert agent(world).actions.shape == (2,)

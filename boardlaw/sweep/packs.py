@@ -297,7 +297,7 @@ def load(folder):
                 about = json.loads(file.read(_ABOUT))
                 for run, n_samples in about['runs'].items():
                     if not (runs.folder()/run/runs.INFO).exists() or _progress(run) < n_samples:
-                        shipping.extract(file, run)
+                        _extract(file, run)
                 file.extract(_DATABASE, scratch)
         except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, LookupError, ValueError) as e:
             raise CorruptFile(f'the state in "{folder}" is damaged: {e}. Copy all its files '
@@ -308,6 +308,20 @@ def load(folder):
         else:
             shutil.move(f'{scratch}/{_DATABASE}', root/_DATABASE)
     return about['visits']
+
+
+def _extract(file, run):
+    """Puts one run of a zip file into the folder of runs, in place of an earlier state of it."""
+    if not runs.safe(run):
+        raise ValueError(f'{run!r} is not the name of a run')
+    home, partial = runs.folder()/run, pavlov.root()/f'.{run}.partial'
+    shutil.rmtree(partial, ignore_errors=True)
+    file.extractall(partial, [n for n in file.namelist() if n.startswith(f'{run}/')])
+    home.parent.mkdir(parents=True, exist_ok=True)
+    if home.exists():
+        home.replace(partial/'before')
+    (partial/run).replace(home)
+    shutil.rmtree(partial)
 
 
 def _newest(folder):
