@@ -443,6 +443,23 @@ def test_suggestion_goes_to_the_least_known():
     assert 5 in todo[['agent', 'opponent']].to_numpy() and todo['games'].tolist() == [10]
 
 
+def test_suggestions_stop_where_enough_is_known():
+    rng = np.random.default_rng(15)
+    trials = play(rng, np.zeros(6), everyone(5), 500, 500)
+    trials = pd.concat([trials, play(rng, np.zeros(6), [(0, 5)], 4, 4)])
+
+    def ask(until):
+        return elos.suggest(*elos.symmetrize(trials), n=500, games=10, reference=0, until=until)
+
+    asked = {until: ask(until)['games'].sum() for until in (0, .1, .2, .3, np.inf)}
+    assert asked[0] == 5000 > asked[.1] > asked[.2] > asked[.3] > asked[np.inf] == 10
+    for row in ask(.2).itertuples():
+        half = int(row.games) // 2
+        trials = pd.concat([trials, play(rng, np.zeros(6), [row[1:3]], half, half)])
+    std = elos.intervals(*elos.symmetrize(trials), reference=0)['std']
+    assert .1 < std.max() < .2, 'as many games as it takes, and not many more'
+
+
 def test_scales_and_toy_model():
     assert elos.winrate(0) == .5
     np.testing.assert_allclose(elos.winrate(400 / elos.to_elo), 10 / 11)

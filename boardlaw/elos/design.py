@@ -10,7 +10,8 @@ PRIOR_STD = 3.  # nats; what is known of an agent that has never played
 SHARPNESS = 8   # power of the variance by which wide intervals count for more than narrow ones
 
 
-def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None) -> pd.DataFrame:
+def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
+            until: float = 0.) -> pd.DataFrame:
     """The pairs to play next so that the widest interval shrinks the most.
 
     One match at a time: takes the pair whose games would shrink the intervals most, the widest
@@ -23,6 +24,8 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None) -> pd.Da
     :param n: matches to choose; the same pair may be chosen several times
     :param games: games of one match, half in each colour
     :param reference: the agent to measure from, by default the best so far
+    :param until: nats; no further match once the standard deviation of every difference from the
+        reference should be at most this. One match is chosen in any case
     :return: agent, opponent, games: one row a pair, at most n, in the order chosen
     :raises ValueError: fewer than two agents, or the reference is not one of them
     """
@@ -41,6 +44,8 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None) -> pd.Da
         # difference with these, squared and added up: the pair's say in the widths.
         shared = cov - cov[:, [ref]]
         width = np.maximum(np.diag(shared) - shared[ref], 0)
+        if chosen and width.max() <= until**2:
+            break
         weight = (width / width.max())**SHARPNESS
         wide = weight > 1e-3
         say = _squared_distance((shared[:, wide] * weight[wide]) @ shared[:, wide].T)

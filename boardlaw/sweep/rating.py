@@ -4,6 +4,8 @@ import time
 from contextlib import ExitStack
 from functools import partial
 
+from scipy.special import ndtri
+
 from .. import arena, elos
 from ..arena import best, ratings
 from . import pools, state
@@ -16,8 +18,11 @@ DIRECT_GAMES = 512
 
 #: The largest board on which the exact player moves in milliseconds. On larger ones one of its
 #: games takes as long as hundreds of others, so there it plays what :func:`direct` asks for and no
-#: more, and the other agents are rated the more finely for the error that this leaves in the 0.
-QUICK, FINER = 5, .9
+#: more.
+QUICK = 5
+
+#: Share of the width to which a round of games aims, as some intervals end wider than foreseen.
+AIM = .95
 
 _SEED = 2021
 
@@ -49,7 +54,8 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
             return rated
         ws, gs = elos.symmetrize(played, found.index)
         n = max(4*pool.workers, min(len(wide)//2, 512))
-        todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found))
+        todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found),
+                            until=AIM*width/ndtri(.975)/elos.to_elo)
         play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, True, device)
 
 
