@@ -22,7 +22,7 @@ from boardlaw.sweep import shipping
 
 pytestmark = pytest.mark.skipif(not database.REPLICA.exists(), reason='no replica is shipped')
 
-BOARDS = {3: 8, 4: 8, 5: 5, 6: 8, 7: 6}   # least number of runs
+BOARDS = {3: 8, 4: 8, 5: 5, 6: 8, 7: 6, 8: 6}   # least number of runs
 SHORT = {7: -100.}   # Elo that 64 nodes reach where training ended before -50
 SOLVED = [b for b in BOARDS if b <= sweep.training.SOLVED]
 
