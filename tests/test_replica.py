@@ -23,7 +23,7 @@ from boardlaw.sweep import shipping
 pytestmark = pytest.mark.skipif(not database.REPLICA.exists(), reason='no replica is shipped')
 
 BOARDS = {3: 8, 4: 8, 5: 5, 6: 8, 7: 6, 8: 6}   # least number of runs
-SHORT = {7: -100.}   # Elo that 64 nodes reach where training ended before -50
+SHORT = {7: -75., 8: -150.}   # Elo that 64 nodes reach where training ended before -50
 SOLVED = [b for b in BOARDS if b <= sweep.training.SOLVED]
 
 
@@ -121,7 +121,7 @@ def test_direct_ratings_agree_with_the_pools():
         direct = best.direct(boardsize, f'bee/{boardsize}')
         pool = data.replica().elo.reindex(direct.index)
         near = direct[(direct.elo > -100*boardsize) & (direct.games >= 1024)]
-        assert len(near) > 15
+        assert len(near) > 10
         # Strength is not quite a line; but the two must tell one story.
         assert np.corrcoef(near.elo, pool[near.index])[0, 1] > .8
 
