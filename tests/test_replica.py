@@ -121,7 +121,7 @@ def test_direct_ratings_agree_with_the_pools():
         direct = best.direct(boardsize, f'bee/{boardsize}')
         pool = data.replica().elo.reindex(direct.index)
         near = direct[(direct.elo > -100*boardsize) & (direct.games >= 1024)]
-        assert len(near) > 10
+        assert len(near) > (10 if boardsize == 8 else 15)   # on 8x8 few runs get so far
         # Strength is not quite a line; but the two must tell one story.
         assert np.corrcoef(near.elo, pool[near.index])[0, 1] > .8
 
