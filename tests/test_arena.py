@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from boardlaw import arena, pavlov, rng, sql
-from boardlaw.arena import common, matches
+from boardlaw.arena import best, common, matches, ratings
 from boardlaw.hex import Hex
 from boardlaw.mcts import C_PUCT, MCTSAgent
 from boardlaw.networks import Network
@@ -410,7 +410,7 @@ def test_evaluate_plays_what_is_missing_and_saves_it(trained):
     details = sql.query('select * from trial_details order by trial')
     assert details.trial.tolist() == rows.index.tolist()
     assert details.drop(columns='trial').drop_duplicates().to_dict('records') == [
-        {'seed': 3, 'rule': 'corrected/corrected', 'noise_eps': 0., 'sampled': 1}]
+        {'seed': 3, 'rule': 'corrected/corrected', 'noise_eps': 0., 'sampled': 1, 'study': None}]
     agents = arena.load([a, b])
     by_hand = matches.play(agents[b], agents[a], 6, 3, rng.fold(3, b, a, 0))
     assert rows.iloc[1][['black_wins', 'white_wins', 'moves']].tolist() \
@@ -451,6 +451,33 @@ def test_evaluate_goes_on_after_an_interruption(trained, monkeypatch):
         arena.register(trained[0]), arena.register(trained[1])
         arena.evaluate(np.array(ids), n_games=4, progress=False)
         assert sql.trial_query(3).drop(columns='times').values.tolist() == resumed
+
+
+def test_games_with_the_top_agent_are_not_of_the_pool(trained):
+    ids = [*arena.register(trained[0]).index, *arena.register(trained[1]).index]
+    arena.evaluate(ids, n_games=6, progress=False)
+    found = sql.agent_query()
+    pool, rated = ratings.trials(found), ratings.ratings(found)
+    pairs = [(ids[0], i) for i in ids[1:]]
+    assert arena.evaluate(ids, pairs, 20, progress=False, study='top') == 2*14*3
+    pd.testing.assert_frame_equal(ratings.trials(found), pool)
+    pd.testing.assert_frame_equal(ratings.ratings(found), rated)
+    assert (best.against(ids[0]).games == 2*20).all(), 'there they count, with those of the pool'
+    assert arena.evaluate(ids, pairs, 20, progress=False) == 0
+
+
+def test_the_top_agent_has_64_nodes_and_the_highest_rating_of_all(trained):
+    few, many = (arena.register(run, n).index for run, n in zip(trained, (64, 128)))
+    def beats(a, b, games=64):
+        sql.save_trials([dict(black_agent=int(x), white_agent=int(y), black_wins=w, white_wins=v,
+                              moves=0, times=0.)
+                         for x, y, w, v in [(a, b, games, 0), (b, a, games/4, games*3/4)]])
+    beats(few[1], few[0])
+    beats(many[1], few[1])
+    beats(few[0], many[1])      # more than it lost to the other: strength is not a line
+    beats(few[0], many[0], 640)
+    elo = ratings.ratings(ratings.agents(3, 'bee/3')).elo
+    assert best.top(3, 'bee/3') == elo[few].idxmax() == few[0]
 
 
 def test_argmax_and_noise_are_recorded(trained):

@@ -299,6 +299,25 @@ def test_missing_tables_are_named_and_can_be_added(original):
         sql.check(original)
 
 
+def test_fields_that_an_earlier_version_lacked_can_be_added(fresh):
+    a, b = fill()
+    sql.execute('alter table trial_details drop column study')
+    sql.save_trials([trial(a, b)])
+    assert sql.of_study('top') == []
+    with pytest.raises(BadDatabase, match='study.*boardlaw.sql.create adds'):
+        sql.save_trials([trial(b, a, seed=3, study='top')])
+    for _ in range(2):
+        sql.create(sql.target())
+    new = sql.save_trials([trial(b, a, seed=3, study='top')])
+    assert sql.of_study('top') == new and len(sql.trial_query(3)) == 2
+
+
+def test_a_file_of_2021_has_no_studies(original):
+    assert sql.of_study('top') == []
+    sql.create(original)
+    assert sql.of_study('top') == []
+
+
 def test_a_view_is_not_needed_nor_trusted(original, tmp_path):
     expected = sql.agent_query()
     sql.execute('drop view agents_details')
@@ -460,7 +479,7 @@ def test_create_and_fill(fresh):
     assert sql.trial_query(3).loc[ids[1]].tolist() == [b, a, 0, 4, 20, .5]
     [details] = sql.query('select * from trial_details').to_dict('records')
     assert details == {'trial': ids[1], 'seed': 2**62, 'rule': '2021/2021', 'noise_eps': 0.,
-                       'sampled': 1}
+                       'sampled': 1, 'study': None}
     sql.create(sql.target())
     assert len(sql.trial_query(3)) == 2, 'creating it again changes nothing'
     with contextlib.closing(sqlite3.connect(sql.target())) as c:    # as 2021's code would read it

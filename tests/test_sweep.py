@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from boardlaw import arena, main, networks, pavlov, rng, sql, sweep
-from boardlaw.arena import matches, ratings
+from boardlaw.arena import best, matches, ratings
 from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import BadConfig
@@ -269,12 +269,20 @@ def test_sweep_from_nothing_to_ratings_and_again(root):
         details = sql.query('select * from run_details').dropna()
         assert json.loads(details.params.iloc[0])['lr'] == 1e-3 and details.seed.eq(0).all()
         played = ratings.trials(ags).shape
+        top = best.top(3, 'bee/3')
+        apart = sql.query('select black_agent, white_agent from trials where id in '
+                          "(select trial from trial_details where study = 'top')")
+        assert len(apart) and apart.eq(top).any(axis=1).all()
+        assert (best.against(top).games.drop(exact) >= 2*64).all()
+        assert (best.against(exact[0]).games >= 2*4*64).sum() >= 3
+        all_of_them = len(sql.trial_query(3))
     before = lines.copy()
     again = sweep.sweep(jobs, pool=sweep.Local(2), direct_games=64,
                         report=lines.append)
     assert '2 runs, 2 of them finished before' in lines[len(before):]
     with sql.use(root/'replica.sqlite'):
         assert ratings.trials(sql.agent_query()).shape == played, 'nothing was played again'
+        assert len(sql.trial_query(3)) == all_of_them
     assert again[group].equals(ratings_)
 
 

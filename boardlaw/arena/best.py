@@ -16,14 +16,14 @@ NODES = 64
 
 
 def top(boardsize, description):
-    """Id of the agent with the highest rating among those with 64 nodes.
+    """Id of the agent with 64 nodes whose rating is highest.
 
     Args:
         description: of the agents' runs, such as 'bee/<boardsize>'.
     """
     found = ratings.agents(boardsize, description)
-    found = found[(found.test_nodes == NODES) | (found.description == ratings.PERFECT)]
-    elo = ratings.ratings(found).elo[found.description != ratings.PERFECT]
+    elo = ratings.ratings(found).elo[(found.test_nodes == NODES)
+                                     & (found.description != ratings.PERFECT)]
     if elo.isna().all():
         raise LookupError(f'no agent of "{description}" on {boardsize}x{boardsize} has a rating')
     return int(elo.idxmax())

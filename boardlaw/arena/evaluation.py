@@ -72,7 +72,8 @@ def load(ids, device='cpu'):
             for i, row in known.loc[list(ids)].iterrows()}
 
 
-def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False, device='cpu'):
+def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False, device='cpu',
+             study=None):
     """Plays the pairs that the database in use lacks, in both colour orders, and saves each row.
 
     Games that are in the database are not played again: after an interruption, call it once more.
@@ -84,6 +85,7 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False,
         seed: with the ids it determines every game.
         more: whether to play `n_games` in addition to the games that are in the database.
         device: where to play; agents given as objects, not ids, must be on it.
+        study: 'top' for games that do not enter the pool's ratings, see :func:`.ratings.trials`.
 
     Returns:
         How many games were played.
@@ -117,5 +119,6 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False,
             'white_wins': result.white_wins, 'moves': result.moves, 'times': result.seconds,
             'seed': seed, 'rule': '/'.join(getattr(side, 'rule', 'exact') for side in sides),
             'noise_eps': max(getattr(side, 'noise_eps', 0.) for side in sides),
-            'sampled': int(not any(getattr(side, 'argmax', False) for side in sides))}])
+            'sampled': int(not any(getattr(side, 'argmax', False) for side in sides)),
+            'study': study}])
     return sum(n for *_, n in todo)

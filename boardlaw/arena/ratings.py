@@ -1,4 +1,4 @@
-"""Ratings of agents in the database in use, from all of their games."""
+"""Ratings of agents in the database in use, from the games of their pool."""
 import numpy as np
 import pandas as pd
 
@@ -24,8 +24,13 @@ def reference(found):
 
 
 def trials(found):
-    """The games between the agents `found` by :func:`agents`, as rows of the table trials."""
+    """The games between the agents `found` by :func:`agents`, as rows of the table trials.
+
+    Those that :mod:`.best` has the top agent play are left out, as in the paper: strength is not
+    quite transitive, and so many games with one opponent would shift every rating.
+    """
     played = sql.trial_query(int(found.boardsize.iloc[0]))
+    played = played.drop(sql.of_study('top'), errors='ignore')
     return played[played.black_agent.isin(found.index) & played.white_agent.isin(found.index)]
 
 

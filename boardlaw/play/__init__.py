@@ -29,10 +29,14 @@ from ..hex import Hex, drawing
 from ..mcts import MCTSAgent
 from ..networks import Network, count_params, from_state_dict
 from ..pavlov import runs, storage
+from ..sweep.shipping import EXACT
 
 __all__ = ['Page', 'agent', 'boardsizes', 'export', 'export_run', 'page']
 
 AGENTS = Path(__file__).parents[1]/'data'/'agents'
+
+#: How numpy knows the kinds of weights that a page may hold.
+DTYPES = {'float32': '<f4', 'float16': '<f2'}
 
 #: Search nodes that the page offers.
 STRENGTHS = (1, 4, 16, 64, 256)
@@ -75,9 +79,10 @@ def export(agent, **about) -> dict:
 
     Returns:
         A dict of boardsize, width, depth, params (their number), n_nodes, c_puct, rule, unvisited,
-        what `about` says, and weights: float32, little-endian, in base64, each matrix
-        `[outputs, inputs]` by rows: first layer and its bias; weight, bias and α of each residual
-        layer; weight and bias of the policy, then of the value.
+        what `about` says, and weights: little-endian, in base64, each matrix `[outputs, inputs]` by
+        rows: first layer and its bias; weight, bias and α of each residual layer; weight and bias
+        of the policy, then of the value. Their dtype is float32, and float16 from
+        :data:`boardlaw.sweep.shipping.EXACT` parameters up, which halves the page.
     """
     if isinstance(agent, Network):
         agent = MCTSAgent(agent)
@@ -90,10 +95,12 @@ def export(agent, **about) -> dict:
     if not np.isfinite(values).all():
         raise ValueError('the network has weights that are nan or infinite')
     size = (network.boardsize, network.width, network.depth)
+    exact = len(values) <= EXACT or np.abs(values).max() > np.finfo('f2').max
+    dtype = 'float32' if exact else 'float16'
     return {**dict(zip(('boardsize', 'width', 'depth'), size)), 'params': count_params(*size),
             'n_nodes': agent.n_nodes, 'c_puct': float(agent.c_puct), 'rule': agent.rule,
             'unvisited': agent.unvisited, **about,
-            'weights': base64.b64encode(values.astype('<f4').tobytes()).decode()}
+            'dtype': dtype, 'weights': base64.b64encode(values.astype(DTYPES[dtype])).decode()}
 
 
 def export_run(run=-1, snapshot=None) -> Path:
@@ -214,7 +221,8 @@ def _network(data):
     """The network that `export` was given."""
     shapes = {name: x.shape for name, x in Network(
         data['boardsize'], data['width'], data['depth']).state_dict().items()}
-    values = torch.from_numpy(np.frombuffer(base64.b64decode(data['weights']), '<f4').copy())
+    weights = np.frombuffer(base64.b64decode(data['weights']), DTYPES[data['dtype']])
+    values = torch.from_numpy(weights.astype('f4'))
     names = _names(data['depth'])
     parts = values.split([shapes[name].numel() for name in names])
     return from_state_dict({name: part.view(shapes[name]) for name, part in zip(names, parts)},

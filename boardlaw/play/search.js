@@ -60,11 +60,19 @@ function chain(board, seat, size) {
   return [];
 }
 
-// The network (networks.py), from float32 weights in base64, in the order of play.export.
+// The network (networks.py), from weights in base64, in the order of play.export.
 
-function makeNetwork({boardsize, width, depth, weights}) {
-  const bytes = Uint8Array.from(atob(weights), c => c.charCodeAt(0));
-  const all = new Float32Array(bytes.buffer), n = boardsize**2;
+// A float16 from its bits, for browsers without Float16Array: sign, exponent, fraction.
+function fromHalf(bits) {
+  const exponent = bits >> 10 & 31, fraction = (bits & 1023)/1024;
+  const size = exponent ? 2**(exponent - 15)*(1 + fraction) : 2**-14*fraction;
+  return bits >> 15 ? -size : size;
+}
+
+function makeNetwork({boardsize, width, depth, dtype, weights}) {
+  const {buffer} = Uint8Array.from(atob(weights), c => c.charCodeAt(0)), n = boardsize**2;
+  const all = dtype === 'float16' ? Float32Array.from(new Uint16Array(buffer), fromHalf)
+    : new Float32Array(buffer);
   let read = 0;
   const take = length => all.subarray(read, read += length);
   const linear = (inputs, outputs) => ({weight: take(inputs*outputs), bias: take(outputs)});

@@ -121,7 +121,10 @@ def check(path):
 
 
 def create(where):
-    """Makes the tables that are missing in an SQLite file or at an SQLAlchemy URL; returns it."""
+    """Makes what tables are missing in an SQLite file or at an SQLAlchemy URL; returns it.
+
+    A table trial_details of an earlier version gets the fields that it lacks.
+    """
     where = str(where)
     if where in ('replica', '2021'):
         raise BadDatabase(f"'{where}' is not made here: give the path of a file or a URL")
@@ -139,9 +142,19 @@ def create(where):
             elif made.dialect.name == 'postgresql':
                 connection.exec_driver_sql(f'select pg_advisory_xact_lock({_CREATING})')
             tables.metadata.create_all(connection)
+            _add_fields(connection, tables.trial_details)
             if 'agents_details' not in sa.inspect(connection).get_view_names():
                 connection.execute(sa.text(tables.VIEW))
     return where
+
+
+def _add_fields(connection, table):
+    """Those that a table of an earlier version lacks; they may all be empty."""
+    there = {column['name'] for column in sa.inspect(connection).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in there:
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f'alter table {table.name} add column {column.name} {kind}')
 
 
 def query(sql, **params):
@@ -250,9 +263,9 @@ def _clear_errors(used):
     except sa.exc.DBAPIError as e:
         said = str(e.orig).strip()
         name = _name(used)
-        if re.search('no such table|relation .* does not exist', said):
-            raise BadDatabase(f'"{name}" lacks a table ({said}): boardlaw.sql.create adds those '
-                              'that are missing') from e
+        if re.search('no such table|has no column|(relation|column) .* does not exist', said):
+            raise BadDatabase(f'"{name}" lacks a table or field ({said}): boardlaw.sql.create adds '
+                              'what is missing') from e
         for pattern, message in _SAID.items():
             if re.search(pattern, said, re.IGNORECASE):
                 raise BadDatabase(message.format(name=name, said=said)) from e

@@ -2,7 +2,7 @@
 import sqlalchemy as sa
 
 from . import tables
-from .database import query
+from .database import engine, query
 
 _details = tables.agents_details.subquery('details')
 
@@ -39,6 +39,16 @@ def trial_query(boardsize, desc='%', test_nodes=None):
                     *_of(white, boardsize, desc, test_nodes))
              .order_by(tables.trials.c.id))
     return query(found).set_index('id')
+
+
+def of_study(study):
+    """Ids of the rows of trials that were played for a study, a list; of none in a file without."""
+    used, details = engine(), tables.trial_details
+    there = sa.inspect(used)
+    if not there.has_table(details.name) or 'study' not in {
+            column['name'] for column in there.get_columns(details.name)}:
+        return []
+    return query(sa.select(details.c.trial).where(details.c.study == study)).trial.tolist()
 
 
 def mohex_trial_query(boardsize, desc='%', test_nodes=None):

@@ -54,7 +54,8 @@ def save_trials(trials):
 
     Args:
         trials: dicts (or a DataFrame) with black_agent, white_agent (ids), black_wins, white_wins,
-            moves and times, and optionally seed, rule, noise_eps and sampled, for trial_details.
+            moves and times, and optionally seed, rule, noise_eps, sampled and study, for
+            trial_details.
 
     Returns:
         The ids of the new rows.

@@ -64,10 +64,10 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
 
     The best are three with 64 nodes, whose ratings make the frontier, and three of all.
 
-    These games, too, change the ratings, and so perhaps who is best: it goes on until the best have
-    played. Against the exact player they play four times as many, where it is quick: the scale's 0
-    should rest on its games with near equals. It beats weak agents more surely than an agent that
-    samples its moves would.
+    Games with the top agent do not enter the ratings of the pool; those with the exact player do,
+    and may change who is best: it goes on until the best have played. Against the exact player they
+    play four times as many, where it is quick: the scale's 0 should rest on its games with near
+    equals. It beats weak agents more surely than an agent that samples its moves would.
 
     Args:
         pool, deadline, device: as for :func:`rate`.
@@ -76,14 +76,16 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
     found, played = _pool(boardsize, description), None
     exact = ratings.reference(ratings.agents(boardsize, description))
     while played != 0 and time.time() < deadline:
-        todo = [(a, b, n_games) for a, b in best.pairs(boardsize, description)]
+        played = 0
         if exact is not None:
             elo = ratings.ratings(found).elo.drop(exact, errors='ignore')
             strongest = {*elo.nlargest(3).index,
                          *elo[found.test_nodes == best.NODES].nlargest(3).index}
             against_exact = 4*n_games if boardsize <= QUICK else n_games
-            todo += [(exact, int(i), against_exact) for i in sorted(strongest)]
-        played = play(todo, pool, deadline, device=device)
+            todo = [(exact, int(i), against_exact) for i in sorted(strongest)]
+            played = play(todo, pool, deadline, device=device)
+        todo = [(a, b, n_games) for a, b in best.pairs(boardsize, description)]
+        played += play(todo, pool, deadline, device=device, study='top')
 
 
 def _pool(boardsize, description):
@@ -117,22 +119,22 @@ def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIR
         return ratings.ratings(ratings.agents(boardsize, description))
 
 
-def play(matches, pool, deadline=math.inf, more=False, device='cpu'):
+def play(matches, pool, deadline=math.inf, more=False, device='cpu', study=None):
     """Deals matches out to the pool's workers.
 
     Args:
         matches: of (agent, opponent, games in each order).
         pool, deadline, device: as for :func:`rate`.
-        more: as for :func:`boardlaw.arena.evaluate`.
+        more, study: as for :func:`boardlaw.arena.evaluate`.
 
     Returns:
         How many games were played.
     """
-    return sum(pools.deal(pool, partial(_play, more=more, device=device), matches,
-                          deadline))
+    return sum(pools.deal(pool, partial(_play, more=more, device=device, study=study),
+                          matches, deadline))
 
 
-def _play(matches, more, device):
+def _play(matches, more, device, study):
     loaded = arena.load({i for a, b, _ in matches for i in (a, b)}, device)
     return arena.evaluate(loaded, [(a, b) for a, b, _ in matches], [n for *_, n in matches],
-                          _SEED, progress=False, more=more, device=device)
+                          _SEED, progress=False, more=more, device=device, study=study)
