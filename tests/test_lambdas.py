@@ -2,7 +2,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_ind
 
 from boardlaw.mcts import C_PUCT, reference
 from boardlaw.paper import lambdas
@@ -67,3 +67,23 @@ def test_contrast_is_welchs():
         lambdas.contrast(ends))
     one = lambdas.contrast(ends[ends.seed == 0])
     assert one.low.isna().all() and 'cannot be told apart' in lambdas.verdict(one)
+
+
+def test_games_between_the_rules_alone():
+    """With games that follow the Elo of each seed, the interval is Welch's of these Elo."""
+    rng = np.random.default_rng(0)
+    ends = pd.DataFrame({'boardsize': 3, 'rule': ['corrected']*5 + ['2021']*4}, range(10, 19))
+    elo = pd.Series(rng.normal(0, 60, 9), ends.index)
+    pairs = [(a, b) for a in range(10, 15) for b in range(15, 19)]
+    rows = [(*side, n*p, n*(1 - p)) for i, (a, b) in enumerate(pairs) for n in [10**7*(1 + i % 2)]
+            for side in ((a, b), (b, a)) for p in [1/(1 + 10**((elo[side[1]] - elo[side[0]])/400))]]
+    rows += [(10, 11, 5, 0), (15, 99, 0, 7)]    # of one rule, and with another agent
+    trials = pd.DataFrame(rows, columns=['black_agent', 'white_agent', 'black_wins', 'white_wins'])
+    found = lambdas.between(ends, trials).loc[3]
+    welch = ttest_ind(elo[:5], elo[5:], equal_var=False).confidence_interval(.95)
+    assert found.difference == pytest.approx(elo[:5].mean() - elo[5:].mean(), abs=.01)
+    assert [found.low, found.high] == pytest.approx(list(welch), abs=.01)
+    assert found.games == 2*10**7*30 and found.rate == pytest.approx(
+        sum(row[2] if row[0] < 15 else row[3] for row in rows[:-2])/found.games)
+    one = lambdas.between(ends.loc[[10, 15]], trials).loc[3]
+    assert np.isnan(one.low) and one.difference == pytest.approx(elo[10] - elo[15], abs=.01)

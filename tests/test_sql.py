@@ -303,19 +303,19 @@ def test_fields_that_an_earlier_version_lacked_can_be_added(fresh):
     a, b = fill()
     sql.execute('alter table trial_details drop column study')
     sql.save_trials([trial(a, b)])
-    assert sql.of_study('top') == []
+    assert sql.study_query().empty
     with pytest.raises(BadDatabase, match='study.*boardlaw.sql.create adds'):
         sql.save_trials([trial(b, a, seed=3, study='top')])
     for _ in range(2):
         sql.create(sql.target())
     new = sql.save_trials([trial(b, a, seed=3, study='top')])
-    assert sql.of_study('top') == new and len(sql.trial_query(3)) == 2
+    assert sql.study_query().to_dict() == {new[0]: 'top'} and len(sql.trial_query(3)) == 2
 
 
 def test_a_file_of_2021_has_no_studies(original):
-    assert sql.of_study('top') == []
+    assert sql.study_query().empty
     sql.create(original)
-    assert sql.of_study('top') == []
+    assert sql.study_query().empty
 
 
 def test_a_view_is_not_needed_nor_trusted(original, tmp_path):

@@ -286,6 +286,35 @@ def test_sweep_from_nothing_to_ratings_and_again(root):
     assert again[group].equals(ratings_)
 
 
+def test_the_two_rules_meet_where_all_else_is_equal(root):
+    jobs = [job for job in sweep.lambda_study([3], 2, {3: (16, 1e-3, 1e4)})
+            if job.config.n_nodes != 256]
+    sweep.train_all(jobs, sweep.Local(2), sql.create(root/'replica.sqlite'),
+                    report=lambda line: None)
+    with sql.use(root/'replica.sqlite'):
+        sweep.between_rules(sweep.plan([3]), sweep.Local(1), n_games=4)
+        assert sql.study_query().empty, 'in other studies there is but one rule'
+        for _ in range(2):
+            sweep.between_rules(jobs, sweep.Local(2), n_games=4)
+        found = sql.agent_query()
+        assert ratings.trials(found).empty and set(sql.study_query()) == {'rules'}
+        met = sql.trial_query(3)
+        assert ((met.black_wins + met.white_wins) == 4).all()
+        assert not met.duplicated(['black_agent', 'white_agent']).any()
+        params = sql.query('select run, params from run_details').set_index('run').params.map(
+            json.loads)
+        sides = [found.loc[met[side], 'run'].map(params).tolist()
+                 for side in ('black_agent', 'white_agent')]
+        for black, white in zip(*sides):
+            assert {black['rule'], white['rule']} == {'corrected', '2021'}
+            assert black['nodes'] == white['nodes']
+            assert black['c_puct']/C_PUCT[black['rule']] == white['c_puct']/C_PUCT[white['rule']]
+        # Two seeds of each rule: of 64 nodes with three values of c_puct, and of 16 nodes.
+        assert len(met) == 4*2*2*2
+        last = found.groupby('run').idx.transform('max')
+        assert (found.idx == last)[[*met.black_agent, *met.white_agent]].all()
+
+
 def test_killed_workers_change_nothing(root):
     """Kills the workers again and again; the snapshots are those of trainings left alone."""
     settings = {3: (64, 1e-3, 60_000)}

@@ -68,7 +68,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         with pavlov.use_root(folder):
             todo = (set(shipping.unpack()) & set(known.run)) - done
-            # The shortest first: most results soonest.
+            # Of some runs only the end ships. The shortest first: most results soonest.
+            todo = [run for run in todo if storage.snapshots(run).present.get(0)]
             todo = sorted(todo, key=lambda run: storage.load_snapshot(run, 0)['n_flops'])
         with ProcessPoolExecutor(args.workers) as pool:
             for job in as_completed([pool.submit(again, run, folder) for run in todo]):

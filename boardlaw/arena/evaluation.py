@@ -85,7 +85,8 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False,
         seed: with the ids it determines every game.
         more: whether to play `n_games` in addition to the games that are in the database.
         device: where to play; agents given as objects, not ids, must be on it.
-        study: 'top' for games that do not enter the pool's ratings, see :func:`.ratings.trials`.
+        study: 'top' or 'rules' for games that do not enter the pool's ratings, see
+            :func:`.ratings.trials`.
 
     Returns:
         How many games were played.

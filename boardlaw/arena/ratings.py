@@ -26,11 +26,12 @@ def reference(found):
 def trials(found):
     """The games between the agents `found` by :func:`agents`, as rows of the table trials.
 
-    Those that :mod:`.best` has the top agent play are left out, as in the paper: strength is not
-    quite transitive, and so many games with one opponent would shift every rating.
+    Those of other studies are left out, such as all agents' with the best one (:mod:`.best`). So
+    the paper has it: strength is not quite transitive, and so many games with one opponent would
+    shift every rating.
     """
     played = sql.trial_query(int(found.boardsize.iloc[0]))
-    played = played.drop(sql.of_study('top'), errors='ignore')
+    played = played.drop(sql.study_query().index, errors='ignore')
     return played[played.black_agent.isin(found.index) & played.white_agent.isin(found.index)]
 
 

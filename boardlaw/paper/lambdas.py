@@ -10,8 +10,9 @@ Explained in the chapter book/rules.ipynb.
 """
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_ind
+from scipy.stats import t, ttest_ind
 
+from boardlaw import elos
 from boardlaw.mcts import C_PUCT
 
 from .data import check
@@ -112,6 +113,36 @@ def contrast(ends, level=.95) -> pd.DataFrame:
         rows[boardsize] = {'corrected': ours.mean(), 'published': theirs.mean(),
                            'difference': ours.mean() - theirs.mean(), 'low': low, 'high': high,
                            'n_seeds': min(len(ours), len(theirs))}
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('boardsize')
+
+
+def between(ends, trials, level=.95) -> pd.DataFrame:
+    """As :func:`contrast`, but by the games of the two rules' agents with each other alone.
+
+    Each pair's Elo has half a pseudo-win each way. An interval is Welch's again: a seed stands for
+    its mean over all seeds of the other rule.
+
+    Args:
+        ends: rows of :func:`variants`, indexed by agent, of one factor and one number of nodes.
+        trials: games, as rows of the table trials.
+
+    Returns:
+        rate, the share of games that the corrected rule wins, then difference, low and high in Elo,
+        games; indexed by boardsize.
+    """
+    won = elos.pairs(trials).set_index(['agent', 'opponent'])
+    turned = won.assign(wins=won.games - won.wins).swaplevel()
+    won = pd.concat([won, turned])[['wins', 'games']]
+    rows = {}
+    for boardsize, board in ends.groupby('boardsize'):
+        ours, theirs = (board.index[board.rule == rule] for rule in ('corrected', '2021'))
+        met = won.loc[won.index.isin(pd.MultiIndex.from_product([ours, theirs]))]
+        elo = (np.log((met.wins + .5)/(met.games - met.wins + .5))*elos.to_elo).unstack()
+        parts = np.array([elo.mean(axis=axis).var()/elo.shape[1 - axis] for axis in (0, 1)])
+        df = parts.sum()**2/(parts**2/(np.array(elo.shape[::-1]) - 1)).sum()
+        mean, reach = elo.mean(axis=None), t.ppf((1 + level)/2, df)*parts.sum()**.5
+        rows[boardsize] = {'rate': met.wins.sum()/met.games.sum(), 'difference': mean,
+                           'low': mean - reach, 'high': mean + reach, 'games': int(met.games.sum())}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('boardsize')
 
 

@@ -1,4 +1,5 @@
 """The questions that the book and the paper ask of the evaluation database."""
+import pandas as pd
 import sqlalchemy as sa
 
 from . import tables
@@ -41,14 +42,17 @@ def trial_query(boardsize, desc='%', test_nodes=None):
     return query(found).set_index('id')
 
 
-def of_study(study):
-    """Ids of the rows of trials that were played for a study, a list; of none in a file without."""
-    used, details = engine(), tables.trial_details
-    there = sa.inspect(used)
-    if not there.has_table(details.name) or 'study' not in {
-            column['name'] for column in there.get_columns(details.name)}:
-        return []
-    return query(sa.select(details.c.trial).where(details.c.study == study)).trial.tolist()
+def study_query():
+    """The games that are not of the pool: their study, 'top' or 'rules', a Series by the row's id.
+
+    It is empty for a file of 2021 or of an earlier version, which say nothing of it.
+    """
+    details, there = tables.trial_details, sa.inspect(engine())
+    known = there.has_table(details.name) and 'study' in {
+        column['name'] for column in there.get_columns(details.name)}
+    rows = sa.select(details.c.trial, details.c.study).where(details.c.study.is_not(None))
+    return (query(rows) if known else pd.DataFrame({'trial': [], 'study': []})
+            ).set_index('trial').study
 
 
 def mohex_trial_query(boardsize, desc='%', test_nodes=None):

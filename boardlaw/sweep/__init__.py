@@ -18,13 +18,13 @@ from . import pools
 from .grid import Job, fitting, lambda_study, long_runs, plan
 from .noise import measure_noise
 from .pools import Local, Lost, Ray
-from .rating import DIRECT_GAMES, direct, rate, rate_alone
+from .rating import DIRECT_GAMES, between_rules, direct, rate, rate_alone
 from .state import done, find
 from .training import register, train_all
 
-__all__ = ['Job', 'Local', 'Lost', 'Ray', 'direct', 'done', 'find', 'fitting', 'lambda_study',
-           'long_runs', 'measure_noise', 'plan', 'pools', 'rate', 'rate_alone', 'register', 'sweep',
-           'train_all']
+__all__ = ['Job', 'Local', 'Lost', 'Ray', 'between_rules', 'direct', 'done', 'find', 'fitting',
+           'lambda_study', 'long_runs', 'measure_noise', 'plan', 'pools', 'rate', 'rate_alone',
+           'register', 'sweep', 'train_all']
 
 #: Share of a sweep's time that is kept for rating.
 RATING_SHARE = .3
@@ -72,5 +72,6 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
                 rated[group] = rate_alone(*group, pool, *options, wait=True)
             if rated[group] is None:
                 rated[group] = ratings.ratings(ratings.agents(*group))
+        between_rules(jobs, pool, deadline=began + limit)
         measure_noise(jobs, pool, began + limit, report)
     return rated

@@ -1,13 +1,15 @@
 """Games between a board's agents until every rating is known well enough."""
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import product
 
 from scipy.special import ndtri
 
-from .. import arena, elos
+from .. import arena, elos, sql
 from ..arena import best, ratings
+from ..mcts import C_PUCT
 from . import pools, state
 
 #: Elo: half the 95 % interval at which an agent's rating is good enough.
@@ -15,6 +17,9 @@ WIDTH = 25.
 
 #: Games of the top agent against each of the others, in each order.
 DIRECT_GAMES = 512
+
+#: Games of two agents that differ in the rule for lambda, in each order.
+RULE_GAMES = 128
 
 #: The largest board on which the exact player moves in milliseconds. On larger ones one of its
 #: games takes as long as hundreds of others, so there it plays what :func:`direct` asks for and no
@@ -86,6 +91,31 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
             played = play(todo, pool, deadline, device=device)
         todo = [(a, b, n_games) for a, b in best.pairs(boardsize, description)]
         played += play(todo, pool, deadline, device=device, study='top')
+
+
+def between_rules(jobs, pool, n_games=RULE_GAMES, deadline=math.inf, device='cpu'):
+    """Plays trainings by the published rule for lambda against such by the corrected one.
+
+    Two trainings meet if they differ in nothing but the rule and the seed: their last snapshots,
+    each searching as it was trained. The pool's ratings leave these games out.
+
+    Args:
+        jobs: of :func:`boardlaw.sweep.lambda_study`; others have no such partners.
+        pool, deadline, device: as for :func:`rate`.
+        n_games: of each pair in each order; those that are there count.
+    """
+    known, agents, alike = state.descriptions(), sql.agent_query(), {}
+    own = agents[agents.test_nodes == agents.train_nodes]
+    last = own.sort_values('idx').reset_index().groupby('run').id.last()
+    for job in jobs:
+        c, run = job.config, state.find(job, known)
+        if run in last.index:
+            kind = job.description, c.width, c.depth, c.n_nodes, c.c_puct/C_PUCT[c.rule]
+            alike.setdefault(kind, {}).setdefault(c.rule, []).append(int(last[run]))
+    todo = [(a, b, n_games) for rules in alike.values()
+            for a, b in product(rules.get('corrected', ()), rules.get('2021', ()))]
+    with suppress(BlockingIOError), state.alone('rules', deadline):     # another sweep plays them
+        play(todo, pool, deadline, device=device, study='rules')
 
 
 def _pool(boardsize, description):

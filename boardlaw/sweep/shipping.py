@@ -33,7 +33,12 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 8 --runs 1 --test-boards 8',
             'sweep --boards 8 --networks 128x4 --samples 2e7 --test-boards 8',
             'sweep --boards 8 --runs 6 --largest 100000 --samples 1e7 --test-boards 8',
-            'sweep --boards 3,4,5 --study lambda --seeds 8']
+            'sweep --boards 3,4,5 --study lambda --seeds 8',
+            'sweep --boards 7 --study lambda --seeds 3']
+
+#: Studies whose snapshots take too much room. Of their runs with a learning curve the last one
+#: ships, of the others only the ratings.
+ENDS = ['lambda/7']
 
 _PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # nobody's business
 
@@ -79,14 +84,17 @@ def contents(database):
         yield f'{run}/{runs.INFO}', json.dumps(info).encode()
         n_params = networks.count_params(*(info['params'][k]
                                            for k in ('boardsize', 'width', 'depth')))
-        for i, entry in enumerate(entries):
-            yield f'{run}/{entry}', snapshot(runs.path(run)/entry, n_params if i else 0)
+        for n, entry in zip(numbers, entries):
+            yield f'{run}/{entry}', snapshot(runs.path(run)/entry, n_params if n else 0)
 
 
 def _snapshots(database):
-    """{run: numbers of the snapshots that have agents}, in order."""
+    """{run: numbers of the snapshots that have agents and ship}, in order."""
     with sql.use(database):
         known = sql.agent_query().query('width > 0')
+    of_run = known.groupby('run').idx
+    ends = (of_run.transform('nunique') > 1) & (known.idx == of_run.transform('max'))
+    known = known[ends | ~known.description.isin(ENDS)]
     return {run: sorted(set(numbers)) for run, numbers in known.groupby('run').idx}
 
 
