@@ -34,11 +34,11 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 8 --networks 128x4 --samples 2e7 --test-boards 8',
             'sweep --boards 8 --runs 6 --largest 100000 --samples 1e7 --test-boards 8',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
-            'sweep --boards 7 --study lambda --seeds 3']
+            'sweep --boards 6,7 --study lambda --seeds 3']
 
 #: Studies whose snapshots take too much room. Of their runs with a learning curve the last one
 #: ships, of the others only the ratings.
-ENDS = ['lambda/7']
+ENDS = ['lambda/6', 'lambda/7']
 
 _PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # nobody's business
 
