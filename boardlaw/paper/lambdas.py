@@ -130,19 +130,17 @@ def between(ends, trials, level=.95) -> pd.DataFrame:
         rate, the share of games that the corrected rule wins, then difference, low and high in Elo,
         games; indexed by boardsize.
     """
-    won = elos.pairs(trials).set_index(['agent', 'opponent'])
-    turned = won.assign(wins=won.games - won.wins).swaplevel()
-    won = pd.concat([won, turned])[['wins', 'games']]
     rows = {}
     for boardsize, board in ends.groupby('boardsize'):
         ours, theirs = (board.index[board.rule == rule] for rule in ('corrected', '2021'))
-        met = won.loc[won.index.isin(pd.MultiIndex.from_product([ours, theirs]))]
-        elo = (np.log((met.wins + .5)/(met.games - met.wins + .5))*elos.to_elo).unstack()
+        ws, gs = (x.loc[ours, theirs] for x in elos.symmetrize(trials, board.index))
+        elo = (np.log((ws + .5)/(gs - ws + .5))*elos.to_elo).where(gs > 0)
         parts = np.array([elo.mean(axis=axis).var()/elo.shape[1 - axis] for axis in (0, 1)])
         df = parts.sum()**2/(parts**2/(np.array(elo.shape[::-1]) - 1)).sum()
         mean, reach = elo.mean(axis=None), t.ppf((1 + level)/2, df)*parts.sum()**.5
-        rows[boardsize] = {'rate': met.wins.sum()/met.games.sum(), 'difference': mean,
-                           'low': mean - reach, 'high': mean + reach, 'games': int(met.games.sum())}
+        games = gs.to_numpy().sum()
+        rows[boardsize] = {'rate': ws.to_numpy().sum()/games, 'difference': mean,
+                           'low': mean - reach, 'high': mean + reach, 'games': int(games)}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('boardsize')
 
 
