@@ -397,6 +397,91 @@ def test_spread_follows_the_colours():
     assert 1.6 < odd / even < 2.6  # sqrt((1/60 + 1/4)/(2/32)) = 2.07
 
 
+def play_unevenly(rng, strengths, pairs, tau, half):
+    """As :func:`play`, `half` games in each colour; the pair's own rate has the model's as its mean
+    and a standard deviation of tau p (1 - p)."""
+    i, j = np.array(pairs).T
+    p = expit(strengths[i] - strengths[j])
+    size = 1 / (tau**2 * p * (1 - p)) - 1                 # a + b of the beta distribution
+    rate = rng.beta(p * size, (1 - p) * size)
+    wins, lost = rng.binomial(half, [rate, 1 - rate])
+    return pd.DataFrame({'black_agent': np.append(i, j), 'white_agent': np.append(j, i),
+                         'black_wins': np.append(wins, lost),
+                         'white_wins': np.append(half - wins, half - lost)})
+
+
+@pytest.mark.parametrize('opponents, half, tau', [(4, 64, .5), (10, 16, .5), (8, 64, 1.)])
+def test_intervals_cover_where_pairs_depart_from_the_model(opponents, half, tau):
+    rng, n, rates, found = np.random.default_rng(17), 50, [], []
+    for _ in range(80):
+        truth = rng.uniform(0, 5, n)
+        pairs = elos.pairs(play_unevenly(rng, truth, few(rng, n, opponents), tau, half))
+        found.append(elos.heterogeneity(pairs))
+        rates.append([])
+        for assumed in (0., None):
+            iv = elos.intervals(pairs, reference=0, tau=assumed).drop(0)
+            inside = (truth[1:] - truth[0]).clip(iv.lower, iv.upper) == truth[1:] - truth[0]
+            rates[-1].append(inside.mean())
+    (plain, wide), error = np.mean(rates, 0), np.std(rates, 0)[1] / 80**.5
+    print(f'coverage {wide:.3f} +- {1.96 * error:.3f} instead of {plain:.3f}, '
+          f'tau {np.mean(found):.3f} of {tau}')
+    assert plain < .85 and .92 <= wide <= .98 and error < .0125
+    assert abs(np.mean(found) / tau - 1) < .06
+
+
+def test_no_heterogeneity_where_the_model_holds():
+    rng = np.random.default_rng(18)
+    found = [elos.heterogeneity(elos.pairs(play(rng, rng.uniform(0, 4, 30), everyone(30))))
+             for _ in range(40)]
+    assert np.mean(found) < .1 and min(found) == 0     # 17 Elo: the noise of 435 pairs
+    chain = play(rng, np.arange(5.), [(0, 1), (1, 2), (2, 3), (3, 4)])
+    assert elos.heterogeneity(elos.pairs(chain)) == 0, 'every pair is needed to link two agents'
+    assert elos.heterogeneity(*elos.symmetrize(chain[:0])) == 0
+
+
+def test_heterogeneity_by_its_definition():
+    """Squared residuals over their variance add up to the degrees of freedom, at the ratings that
+    belong to this tau: those of games discounted by it."""
+    rng, n = np.random.default_rng(19), 12
+    pairs = elos.pairs(play_unevenly(rng, rng.normal(0, 1, n), everyone(n), .7, 100))
+    tau = elos.heterogeneity(pairs)
+    x = elos.posterior(pairs, tau=tau).mean
+    p = elos.winrate(x[pairs.agent].to_numpy() - x[pairs.opponent].to_numpy())
+    luck = p * (1 - p) / pairs.games
+    rest = (pairs.wins / pairs.games - p)**2 / (luck + (tau * p * (1 - p))**2)
+    assert tau > .4 and abs(rest.sum() / (len(pairs) - (n - 1)) - 1) < .01
+    share = luck / (luck + (tau * p * (1 - p))**2)
+    fewer = pairs[['agent', 'opponent']].assign(wins=pairs.wins * share, games=pairs.games * share)
+    mean, cov = elos.posterior(fewer, reference=0)
+    same, alike = elos.posterior(pairs.drop(columns=elos.games.COUNT_COLUMNS), reference=0, tau=tau)
+    assert np.abs(mean - same).max() < .02 and np.abs(cov / alike - 1).max(axis=None) < .02
+    assert (elos.intervals(pairs, tau=None) == elos.intervals(pairs, tau=tau)).all(axis=None)
+
+
+def test_suggestions_prefer_new_opponents_where_pairs_depart():
+    """Two agents who met 1,000 times tell little more by 64 games; with tau, others tell more."""
+    rng, truth = np.random.default_rng(20), np.zeros(6)
+    trials = pd.concat([play(rng, truth, everyone(5), 8, 8), play(rng, truth, [(0, 5)], 500, 500)])
+    ws, gs = elos.symmetrize(trials)
+    plain, wary = (elos.suggest(ws, gs, n=4, reference=0, tau=tau) for tau in (0., .6))
+    assert 5 not in plain[['agent', 'opponent']].to_numpy(), 'it is known from 1,000 games'
+    theirs = wary[(wary[['agent', 'opponent']] == 5).any(axis=1)]
+    assert len(theirs) and not (theirs[['agent', 'opponent']] == 0).any(axis=None)
+
+
+def test_suggestions_with_tau_reach_what_they_promise():
+    rng, n, tau = np.random.default_rng(21), 30, .6
+    truth = rng.uniform(0, 4, n)
+    trials = play_unevenly(rng, truth, few(rng, n, 4), tau, 32)
+    todo = elos.suggest(elos.pairs(trials), n=2000, games=64, reference=0, until=.3, tau=tau)
+    more = todo.assign(half=(todo.games / 2).astype(int))
+    played = [play_unevenly(rng, truth, rows[['agent', 'opponent']], tau, half)
+              for half, rows in more.groupby('half')]
+    std = elos.intervals(elos.pairs(pd.concat([trials, *played])), reference=0, tau=tau)['std']
+    assert .24 < std.max() < .33
+    assert elos.intervals(elos.pairs(trials), reference=0, tau=tau)['std'].max() > .4
+
+
 def widest(trials, n, reference):
     iv = elos.intervals(*elos.symmetrize(trials, range(n)), reference=reference)
     return (iv['upper'] - iv['lower']).max()

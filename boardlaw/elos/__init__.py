@@ -16,20 +16,28 @@ such a rating an interval would miss the truth. `posterior` has Jeffreys' prior 
 pseudo-win each way times the pair's leverage: in all about one game for each agent instead of two
 for each pair, which removes the bias to first order (Firth 1993, Biometrika 80).
 
+One number an agent is a model, and agents depart from it: some do better against one opponent than
+against others. Then p = 1/(1 + exp(-(x_i - x_j))) is the mean over such pairs, and a pair's own
+rate varies about it with standard deviation tau p (1 - p), so that `tau` is that of its log odds
+(Williams 1982, Applied Statistics 31). With it a pair's games tell less the more there are,
+intervals are wider, and opponents count for more than games. `heterogeneity` estimates it; 0, the
+default, is the plain model.
+
 Explained in the chapter book/elo.ipynb.
 """
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 
 from . import kernels, newton
 from .design import suggest
 from .games import Games, pairs, read, symmetrize
 
-__all__ = ['Disconnected', 'Posterior', 'find_islands', 'intervals', 'pairs', 'posterior', 'solve',
-           'suggest', 'symmetrize', 'to_elo', 'toy_model', 'winrate']
+__all__ = ['Disconnected', 'Posterior', 'find_islands', 'heterogeneity', 'intervals', 'pairs',
+           'posterior', 'solve', 'suggest', 'symmetrize', 'to_elo', 'toy_model', 'winrate']
 
 to_elo = float(400 / np.log(10))
 """Elo a nat, 173.7."""
@@ -91,7 +99,8 @@ def solve(ws, gs=None, islands: str = 'error') -> pd.Series:
     return pd.Series(elo, games.agents, name='elo')
 
 
-def posterior(ws, gs=None, islands: str = 'error', reference=None) -> Posterior:
+def posterior(ws, gs=None, islands: str = 'error', reference=None,
+              tau: float | None = 0.) -> Posterior:
     """Strengths under Jeffreys' prior with their covariance (Laplace's approximation).
 
     From `ws, gs` every game counts as a coin toss at the pair's mean rate. The frame of `pairs`
@@ -99,6 +108,8 @@ def posterior(ws, gs=None, islands: str = 'error', reference=None) -> Posterior:
     decides most games, more where one of the colours has few games.
 
     :param reference: the agent to measure from, by default the best (of each island)
+    :param tau: nats, spread of the pairs' log odds about the model; None estimates it
+        (`heterogeneity`, for each island)
     :return: mean and covariance; dense, 8 n_agents^2 bytes
     :raises Disconnected: no chain of games connects some agents
     """
@@ -109,7 +120,7 @@ def posterior(ws, gs=None, islands: str = 'error', reference=None) -> Posterior:
     mean, cov = np.full(n, np.nan), np.full((n, n), np.nan)
     for members, part, graph in _parts(games, islands):
         if len(members) > 1:
-            x, c = _jeffreys(graph, part)
+            x, c = _jeffreys(graph, part, _williams(graph, part) if tau is None else tau)
             named = reference is not None and reference in part.agents
             ref = part.agents.get_loc(reference) if named else x.argmax()
             mean[members] = x - x[ref]
@@ -123,8 +134,8 @@ def posterior(ws, gs=None, islands: str = 'error', reference=None) -> Posterior:
                      pd.DataFrame(cov, games.agents, games.agents.rename('opponent')))
 
 
-def intervals(ws, gs=None, level: float = .95, islands: str = 'error',
-              reference=None) -> pd.DataFrame:
+def intervals(ws, gs=None, level: float = .95, islands: str = 'error', reference=None,
+              tau: float | None = 0.) -> pd.DataFrame:
     """Ratings relative to the reference, with the interval that each is in.
 
     By default the reference is the best agent, chosen by the same games: among near equals it is
@@ -134,11 +145,12 @@ def intervals(ws, gs=None, level: float = .95, islands: str = 'error',
 
     :param level: probability that an interval contains the true difference
     :param reference: label of an agent
+    :param tau: as for `posterior`. With 0 an interval knows of the luck of the games alone
     :return: columns elo (of `posterior`, close to but not the same as `solve`'s), std (of the
         difference), lower, upper; all in nats, so that `intervals(ws, gs) * to_elo` is in Elo
     :raises Disconnected: no chain of games connects some agents
     """
-    mean, cov = posterior(ws, gs, islands, reference)
+    mean, cov = posterior(ws, gs, islands, reference, tau)
     std = np.sqrt(np.diag(cov))
     centre = mean
     if reference is None:
@@ -147,6 +159,22 @@ def intervals(ws, gs=None, level: float = .95, islands: str = 'error',
     reach = ndtri((1 + level) / 2) * std
     return pd.DataFrame({'elo': mean, 'std': std, 'lower': centre - reach,
                          'upper': centre + reach})
+
+
+def heterogeneity(ws, gs=None) -> float:
+    """Standard deviation tau of the pairs about the model, nats, beyond the luck of their games.
+
+    Estimated by moments (Paule and Mandel 1982): the squared residuals of the pairs, each over its
+    variance with tau, add up to (pairs) - (agents - 1). Every game is a coin toss here.
+
+    :param ws: wins, and `gs` games, as for `solve`
+    :return: tau of the largest island; 0 where the games vary no more than luck does, and where
+        every pair is needed to link the agents
+    """
+    games = read(ws, gs)
+    parts = [(part, graph) for _, part, graph in _parts(games, 'each')]
+    part, graph = max(parts, key=lambda one: len(one[0].agents))
+    return _williams(graph, part) if len(part.agents) > 1 else 0.
 
 
 def find_islands(ws, gs=None) -> pd.Series:
@@ -210,28 +238,54 @@ def _parts(games, islands):
     return parts
 
 
-def _jeffreys(graph, games):
+def _jeffreys(graph, games, tau=0.):
     """Strengths `[n]` and their covariance `[n, n]`, as differences from one of the agents.
 
     A pair's pseudo-games are its leverage: the share of its own games in what is known of its
     difference, that is its weight times the variance of the difference. All add up to n - 1.
+
+    With tau a pair's result varies 1 + games p (1 - p) tau^2 times as much as its coins, so its
+    wins and games count for as much less (Williams 1982).
     """
     wins, total = games.wins, games.games
     fit, lever = newton.Fit(graph), np.full(len(wins), (graph.n - 1) / len(wins))
     x = fit(wins + lever / 2, total + lever, tolerance=1e-3)  # where to begin
     ground = x.argmax()
     for _ in range(20):
-        _, weights = graph.slopes(x, wins, total + lever)
+        p = newton.winrates(graph.difference(x))
+        apart = total * p * (1 - p) * tau**2
+        share = 1 / (1 + apart)
+        _, weights = graph.slopes(x, wins, share * total + lever)
         cov = graph.covariance(weights, ground)
         lever = kernels.leverages(cov, graph.i, graph.j, weights)
-        before, x = x, fit(wins + lever / 2, total + lever, tolerance=1e-5)
+        before, x = x, fit(share * wins + lever / 2, share * total + lever, tolerance=1e-5)
         moved = (x - x[ground]) - (before - before[ground])
         if (np.abs(moved) <= .1 * np.sqrt(np.diag(cov))).all():
             break
     if games.counts is not None:
-        spread = weights * _by_colour(newton.winrates(graph.difference(before)), games.counts)
+        spread = weights * share * (_by_colour(p, games.counts) + apart)
         cov = cov @ (graph.laplacian(spread) @ cov)
     return x, cov
+
+
+def _williams(graph, games):
+    """tau of one connected part, see `heterogeneity`."""
+    free, tau = len(games.wins) - (graph.n - 1), 0.
+    if free < 1:
+        return tau
+    for _ in range(20):
+        p = newton.winrates(graph.difference(_jeffreys(graph, games, tau)[0]))
+        known = games.games * p * (1 - p)
+        terms = ((games.wins - games.games * p) / known)**2, 1 / known, free
+        before, tau = tau, (0. if _excess(0, *terms) <= 0 else
+                            brentq(_excess, 0, terms[0].sum() / free, terms)**.5)
+        if abs(tau - before) <= 1e-3 * tau:
+            break
+    return tau
+
+
+def _excess(tau2, square, luck, free):
+    return (square / (luck + tau2)).sum() - free
 
 
 def _by_colour(p, counts):

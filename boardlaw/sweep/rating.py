@@ -13,7 +13,10 @@ from ..mcts import C_PUCT
 from . import pools, state
 
 #: Elo: half the 95 % interval at which an agent's rating is good enough.
-WIDTH = 25.
+WIDTH = 75.
+
+#: Games of one match, half in each colour. More would tell less than games with another opponent.
+MATCH = 64
 
 #: Games of the top agent against each of the others, in each order.
 DIRECT_GAMES = 512
@@ -32,7 +35,7 @@ AIM = .95
 _SEED = 2021
 
 
-def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf, report=print,
+def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.inf, report=print,
          device='cpu'):
     """Plays what `elos.suggest` asks for until each agent is known to `width` Elo either way.
 
@@ -58,9 +61,10 @@ def rate(boardsize, description, pool, width=WIDTH, games=256, deadline=math.inf
         if wide.empty or time.time() > deadline:
             return rated
         ws, gs = elos.symmetrize(played, found.index)
-        n = max(4*pool.workers, min(len(wide)//2, 512))
+        n = max(4*pool.workers, min(2*len(wide), 512))
         todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found),
-                            until=AIM*width/ndtri(.975)/elos.to_elo)
+                            until=AIM*width/ndtri(.975)/elos.to_elo,
+                            tau=elos.heterogeneity(elos.pairs(played)))
         play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, True, device)
 
 
