@@ -100,6 +100,17 @@ def test_visits_go_on_where_the_last_one_stopped(tmp_path):
         assert same(found, snapshots(run)) and trials(pavlov.root()) == second
 
 
+def test_a_visit_lets_the_two_rules_meet(tmp_path):
+    jobs = sweep.lambda_study([3], 1, {3: (16, 1e-3, 2000)})[:2]
+    packs.visit(jobs, None, tmp_path/'none', tmp_path/'state', workers=1, report=quiet)
+    with sql.use(pavlov.root()/'replica.sqlite'):
+        found, study = sql.agent_query(), sql.study_query()
+        met = sql.trial_query(3).loc[study.index[study == 'rules']]
+    ends = [found.index[found.run == sweep.find(job)][-1] for job in jobs]
+    assert sorted(map(tuple, met[['black_agent', 'white_agent']].values)) == sorted(
+        [tuple(ends), tuple(ends[::-1])])
+
+
 @pytest.fixture
 def begun():
     """A job stopped half way, its run and the database."""

@@ -45,7 +45,7 @@ FILLS = 2e11
 SIDE_BY_SIDE = 4
 
 #: Games of a match: on a GPU many take as long as few.
-GAMES = {'cpu': 256, 'cuda': 1024}
+GAMES = {'cpu': rating.MATCH, 'cuda': 256}
 
 #: Share of a visit's time that goes to rating, and that is kept for saving (of it at most so many
 #: seconds).
@@ -127,9 +127,12 @@ def _train(jobs, device, workers, database, deadline, report):
 
 
 def _rate_all(jobs, device, workers, database, deadline, report):
-    groups = sorted({(job.config.boardsize, job.description) for job in jobs})
-    items = [(*group, str(pavlov.root()), database, device, deadline) for group in groups]
-    for (boardsize, *_), result in pools.Local(workers).map(_rate, items, deadline):
+    groups = {}
+    for job in jobs:
+        groups.setdefault((job.config.boardsize, job.description), []).append(job)
+    items = [(group, groups[group], str(pavlov.root()), database, device, deadline)
+             for group in sorted(groups)]
+    for ((boardsize, _), *_), result in pools.Local(workers).map(_rate, items, deadline):
         if isinstance(result, Exception):
             report(f'{boardsize}x{boardsize}: {type(result).__name__}: {result}')
 
@@ -138,14 +141,16 @@ def _rate(item):
     """Rates a board's agents in this process: starting one for each round would take longer than
     its games on a GPU. At the deadline it is ended; every match that was played is in the
     database."""
-    boardsize, description, root, database, device, deadline = item
+    (boardsize, description), jobs, root, database, device, deadline = item
     with pavlov.use_root(root), sql.use(database), ExitStack() as stack:
         stack.enter_context(state.alone(f'rate-{description}-{boardsize}'))
         if len(ratings.agents(boardsize, description)) < 2:   # the exact player alone, say
             return
         games = GAMES[torch.device(device).type]
-        rating.rate(boardsize, description, _Here(), games=games, deadline=deadline, device=device)
-        rating.direct(boardsize, description, _Here(), deadline=deadline, device=device)
+        how = {'deadline': deadline, 'device': device}
+        rating.rate(boardsize, description, _Here(), games=games, **how)
+        rating.direct(boardsize, description, _Here(), **how)
+        rating.between_rules(jobs, _Here(), **how)
 
 
 class _Here:

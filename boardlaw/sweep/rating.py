@@ -108,6 +108,8 @@ def between_rules(jobs, pool, n_games=RULE_GAMES, deadline=math.inf, device='cpu
         pool, deadline, device: as for :func:`rate`.
         n_games: of each pair in each order; those that are there count.
     """
+    if len({job.config.rule for job in jobs}) < 2:
+        return
     known, agents, alike = state.descriptions(), sql.agent_query(), {}
     own = agents[agents.test_nodes == agents.train_nodes]
     last = own.sort_values('idx').reset_index().groupby('run').id.last()
@@ -118,7 +120,8 @@ def between_rules(jobs, pool, n_games=RULE_GAMES, deadline=math.inf, device='cpu
             alike.setdefault(kind, {}).setdefault(c.rule, []).append(int(last[run]))
     todo = [(a, b, n_games) for rules in alike.values()
             for a, b in product(rules.get('corrected', ()), rules.get('2021', ()))]
-    with suppress(BlockingIOError), state.alone('rules', deadline):     # another sweep plays them
+    name = '-'.join(['rules', *sorted({job.description for job in jobs})])
+    with suppress(BlockingIOError), state.alone(name, deadline):     # another sweep plays them
         play(todo, pool, deadline, device=device, study='rules')
 
 
