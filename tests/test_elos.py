@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 import scipy.sparse.linalg
+import scipy.special
 from scipy.special import expit
 
 from boardlaw import elos
@@ -397,89 +398,101 @@ def test_spread_follows_the_colours():
     assert 1.6 < odd / even < 2.6  # sqrt((1/60 + 1/4)/(2/32)) = 2.07
 
 
-def play_unevenly(rng, strengths, pairs, tau, half):
-    """As :func:`play`, `half` games in each colour; the pair's own rate has the model's as its mean
-    and a standard deviation of tau p (1 - p)."""
+def play_unevenly(rng, strengths, pairs, rho, half, first_move=0.):
+    """As :func:`play`, `half` games in each colour. In each the pair's own rate has the model's as
+    its mean and a variance of rho p (1 - p); with an advantage of the first move both share their
+    luck, so that it does not cancel."""
     i, j = np.array(pairs).T
-    p = expit(strengths[i] - strengths[j])
-    size = 1 / (tau**2 * p * (1 - p)) - 1                 # a + b of the beta distribution
-    rate = rng.beta(p * size, (1 - p) * size)
-    wins, lost = rng.binomial(half, [rate, 1 - rate])
+    p = expit(strengths[i] - strengths[j] + first_move * np.array([[1], [-1]]))
+    rate = scipy.special.betaincinv(p * (1/rho - 1), (1 - p) * (1/rho - 1), rng.random(len(i)))
+    wins, lost = rng.binomial(half, [rate[0], 1 - rate[1]])
     return pd.DataFrame({'black_agent': np.append(i, j), 'white_agent': np.append(j, i),
                          'black_wins': np.append(wins, lost),
                          'white_wins': np.append(half - wins, half - lost)})
 
 
-@pytest.mark.parametrize('opponents, half, tau', [(4, 64, .5), (10, 16, .5), (8, 64, 1.)])
-def test_intervals_cover_where_pairs_depart_from_the_model(opponents, half, tau):
+@pytest.mark.parametrize('opponents, half, rho', [(4, 64, .05), (10, 16, .05), (8, 64, .2)])
+def test_intervals_cover_where_pairs_depart_from_the_model(opponents, half, rho):
     rng, n, rates, found = np.random.default_rng(17), 50, [], []
     for _ in range(80):
-        truth = rng.uniform(0, 5, n)
-        pairs = elos.pairs(play_unevenly(rng, truth, few(rng, n, opponents), tau, half))
-        found.append(elos.heterogeneity(pairs))
+        truth = rng.uniform(0, 3, n)
+        pairs = elos.pairs(play_unevenly(rng, truth, few(rng, n, opponents), rho, half))
+        found.append(elos.overdispersion(pairs))
         rates.append([])
         for assumed in (0., None):
-            iv = elos.intervals(pairs, reference=0, tau=assumed).drop(0)
+            iv = elos.intervals(pairs, reference=0, rho=assumed).drop(0)
             inside = (truth[1:] - truth[0]).clip(iv.lower, iv.upper) == truth[1:] - truth[0]
             rates[-1].append(inside.mean())
     (plain, wide), error = np.mean(rates, 0), np.std(rates, 0)[1] / 80**.5
     print(f'coverage {wide:.3f} +- {1.96 * error:.3f} instead of {plain:.3f}, '
-          f'tau {np.mean(found):.3f} of {tau}')
-    assert plain < .85 and .92 <= wide <= .98 and error < .0125
-    assert abs(np.mean(found) / tau - 1) < .06
+          f'rho {np.mean(found):.3f} of {rho}')
+    assert plain < .85 and .91 <= wide <= .98 and error < .015
+    assert abs(np.mean(found) / rho - 1) < .1
 
 
-def test_no_heterogeneity_where_the_model_holds():
+def test_no_overdispersion_where_the_model_holds():
     rng = np.random.default_rng(18)
-    found = [elos.heterogeneity(elos.pairs(play(rng, rng.uniform(0, 4, 30), everyone(30))))
+    found = [elos.overdispersion(elos.pairs(play(rng, rng.uniform(0, 4, 30), everyone(30))))
              for _ in range(40)]
-    assert np.mean(found) < .1 and min(found) == 0     # 17 Elo: the noise of 435 pairs
+    assert np.mean(found) < .002 and min(found) == 0
     chain = play(rng, np.arange(5.), [(0, 1), (1, 2), (2, 3), (3, 4)])
-    assert elos.heterogeneity(elos.pairs(chain)) == 0, 'every pair is needed to link two agents'
-    assert elos.heterogeneity(*elos.symmetrize(chain[:0])) == 0
+    assert elos.overdispersion(elos.pairs(chain)) == 0, 'every pair is needed to link two agents'
+    assert elos.overdispersion(*elos.symmetrize(chain[:0])) == 0
 
 
-def test_heterogeneity_by_its_definition():
+def test_overdispersion_by_its_definition():
     """Squared residuals over their variance add up to the degrees of freedom, at the ratings that
-    belong to this tau: those of games discounted by it."""
+    belong to this rho: those of games discounted by it."""
     rng, n = np.random.default_rng(19), 12
-    pairs = elos.pairs(play_unevenly(rng, rng.normal(0, 1, n), everyone(n), .7, 100))
-    tau = elos.heterogeneity(pairs)
-    x = elos.posterior(pairs, tau=tau).mean
+    pairs = elos.pairs(play_unevenly(rng, rng.normal(0, 1, n), everyone(n), .1, 100))
+    pairs = pairs.drop(columns=elos.games.COUNT_COLUMNS)
+    rho = elos.overdispersion(pairs)
+    x = elos.posterior(pairs, rho=rho).mean
     p = elos.winrate(x[pairs.agent].to_numpy() - x[pairs.opponent].to_numpy())
-    luck = p * (1 - p) / pairs.games
-    rest = (pairs.wins / pairs.games - p)**2 / (luck + (tau * p * (1 - p))**2)
-    assert tau > .4 and abs(rest.sum() / (len(pairs) - (n - 1)) - 1) < .01
-    share = luck / (luck + (tau * p * (1 - p))**2)
-    fewer = pairs[['agent', 'opponent']].assign(wins=pairs.wins * share, games=pairs.games * share)
+    share = 1/(1 + (pairs.games - 1)*rho)
+    rest = (pairs.wins/pairs.games - p)**2/(p*(1 - p)/pairs.games)*share
+    assert rho > .05 and abs(rest.sum()/(len(pairs) - (n - 1)) - 1) < .01
+    fewer = pairs.assign(wins=pairs.wins*share, games=pairs.games*share)
     mean, cov = elos.posterior(fewer, reference=0)
-    same, alike = elos.posterior(pairs.drop(columns=elos.games.COUNT_COLUMNS), reference=0, tau=tau)
-    assert np.abs(mean - same).max() < .02 and np.abs(cov / alike - 1).max(axis=None) < .02
-    assert (elos.intervals(pairs, tau=None) == elos.intervals(pairs, tau=tau)).all(axis=None)
+    same, alike = elos.posterior(pairs, reference=0, rho=rho)
+    assert np.abs(mean - same).max() < 1e-6 and np.abs(cov - alike).max(axis=None) < 1e-6
+    assert (elos.intervals(pairs, rho=None) == elos.intervals(pairs, rho=rho)).all(axis=None)
+
+
+def test_overdispersion_is_told_from_the_first_move():
+    """Where it decides most games, results vary less than coins do: rho is found all the same."""
+    rng, found = np.random.default_rng(22), []
+    for _ in range(20):
+        trials = play_unevenly(rng, rng.normal(0, .5, 20), everyone(20), .05, 64, first_move=2.)
+        found.append((elos.overdispersion(elos.pairs(trials)),
+                      elos.overdispersion(*elos.symmetrize(trials))))
+    by_colour, by_coins = np.mean(found, 0)
+    print(by_colour, by_coins)
+    assert abs(by_colour/.05 - 1) < .3 and by_coins < .02
 
 
 def test_suggestions_prefer_new_opponents_where_pairs_depart():
-    """Two agents who met 1,000 times tell little more by 64 games; with tau, others tell more."""
+    """Two agents who met 1,000 times tell little more by 64 games; with rho, others tell more."""
     rng, truth = np.random.default_rng(20), np.zeros(6)
     trials = pd.concat([play(rng, truth, everyone(5), 8, 8), play(rng, truth, [(0, 5)], 500, 500)])
     ws, gs = elos.symmetrize(trials)
-    plain, wary = (elos.suggest(ws, gs, n=4, reference=0, tau=tau) for tau in (0., .6))
+    plain, wary = (elos.suggest(ws, gs, n=4, reference=0, rho=rho) for rho in (0., .1))
     assert 5 not in plain[['agent', 'opponent']].to_numpy(), 'it is known from 1,000 games'
     theirs = wary[(wary[['agent', 'opponent']] == 5).any(axis=1)]
     assert len(theirs) and not (theirs[['agent', 'opponent']] == 0).any(axis=None)
 
 
-def test_suggestions_with_tau_reach_what_they_promise():
-    rng, n, tau = np.random.default_rng(21), 30, .6
+def test_suggestions_with_rho_reach_what_they_promise():
+    rng, n, rho = np.random.default_rng(21), 30, .08
     truth = rng.uniform(0, 4, n)
-    trials = play_unevenly(rng, truth, few(rng, n, 4), tau, 32)
-    todo = elos.suggest(elos.pairs(trials), n=2000, games=64, reference=0, until=.3, tau=tau)
+    trials = play_unevenly(rng, truth, few(rng, n, 4), rho, 32)
+    todo = elos.suggest(elos.pairs(trials), n=2000, games=64, reference=0, until=.3, rho=rho)
     more = todo.assign(half=(todo.games / 2).astype(int))
-    played = [play_unevenly(rng, truth, rows[['agent', 'opponent']], tau, half)
+    played = [play_unevenly(rng, truth, rows[['agent', 'opponent']], rho, half)
               for half, rows in more.groupby('half')]
-    std = elos.intervals(elos.pairs(pd.concat([trials, *played])), reference=0, tau=tau)['std']
+    std = elos.intervals(elos.pairs(pd.concat([trials, *played])), reference=0, rho=rho)['std']
     assert .24 < std.max() < .33
-    assert elos.intervals(elos.pairs(trials), reference=0, tau=tau)['std'].max() > .4
+    assert elos.intervals(elos.pairs(trials), reference=0, rho=rho)['std'].max() > .4
 
 
 def widest(trials, n, reference):

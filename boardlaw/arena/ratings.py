@@ -39,7 +39,7 @@ def ratings(found, played=None):
     """Elo and its 95 % interval for these agents; 0 is the exact player, or else the best agent.
 
     Some agents do better against one opponent than against others. How much so is estimated, and
-    the intervals allow for it (:func:`boardlaw.elos.heterogeneity`).
+    the intervals allow for it (:func:`boardlaw.elos.overdispersion`).
 
     The best agent is also at 0 while the exact player has no games.
 
@@ -57,6 +57,6 @@ def ratings(found, played=None):
     pairs, ref = elos.pairs(played), reference(found)
     if ref not in {*pairs.agent, *pairs.opponent}:
         ref = None
-    rows = elos.intervals(pairs, islands='each', reference=ref, tau=None)*elos.to_elo
+    rows = elos.intervals(pairs, islands='each', reference=ref, rho=None)*elos.to_elo
     island = elos.find_islands(pairs)
     return rows[island == island.get(ref, 0)].reindex(found.index)

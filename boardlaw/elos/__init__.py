@@ -18,10 +18,10 @@ for each pair, which removes the bias to first order (Firth 1993, Biometrika 80)
 
 One number an agent is a model, and agents depart from it: some do better against one opponent than
 against others. Then p = 1/(1 + exp(-(x_i - x_j))) is the mean over such pairs, and a pair's own
-rate varies about it with standard deviation tau p (1 - p), so that `tau` is that of its log odds
-(Williams 1982, Applied Statistics 31). With it a pair's games tell less the more there are,
-intervals are wider, and opponents count for more than games. `heterogeneity` estimates it; 0, the
-default, is the plain model.
+rate varies about it with variance rho p (1 - p), the beta-binomial distribution (Williams 1982,
+Applied Statistics 31). Any two games of a pair are correlated by rho, and n of them tell as much as
+n/(1 + (n - 1) rho) independent ones, never more than 1/rho: intervals are wider, and opponents
+count for more than games. `overdispersion` estimates rho; 0, the default, is the plain model.
 
 Explained in the chapter book/elo.ipynb.
 """
@@ -34,9 +34,9 @@ from scipy.special import expit, ndtri
 
 from . import kernels, newton
 from .design import suggest
-from .games import Games, pairs, read, symmetrize
+from .games import Games, independent, pairs, read, symmetrize
 
-__all__ = ['Disconnected', 'Posterior', 'find_islands', 'heterogeneity', 'intervals', 'pairs',
+__all__ = ['Disconnected', 'Posterior', 'find_islands', 'intervals', 'overdispersion', 'pairs',
            'posterior', 'solve', 'suggest', 'symmetrize', 'to_elo', 'toy_model', 'winrate']
 
 to_elo = float(400 / np.log(10))
@@ -100,7 +100,7 @@ def solve(ws, gs=None, islands: str = 'error') -> pd.Series:
 
 
 def posterior(ws, gs=None, islands: str = 'error', reference=None,
-              tau: float | None = 0.) -> Posterior:
+              rho: float | None = 0.) -> Posterior:
     """Strengths under Jeffreys' prior with their covariance (Laplace's approximation).
 
     From `ws, gs` every game counts as a coin toss at the pair's mean rate. The frame of `pairs`
@@ -108,8 +108,7 @@ def posterior(ws, gs=None, islands: str = 'error', reference=None,
     decides most games, more where one of the colours has few games.
 
     :param reference: the agent to measure from, by default the best (of each island)
-    :param tau: nats, spread of the pairs' log odds about the model; None estimates it
-        (`heterogeneity`, for each island)
+    :param rho: correlation of a pair's games; None estimates it (`overdispersion`) for each island
     :return: mean and covariance; dense, 8 n_agents^2 bytes
     :raises Disconnected: no chain of games connects some agents
     """
@@ -120,7 +119,7 @@ def posterior(ws, gs=None, islands: str = 'error', reference=None,
     mean, cov = np.full(n, np.nan), np.full((n, n), np.nan)
     for members, part, graph in _parts(games, islands):
         if len(members) > 1:
-            x, c = _jeffreys(graph, part, _williams(graph, part) if tau is None else tau)
+            x, c = _jeffreys(graph, part, _williams(graph, part) if rho is None else rho)
             named = reference is not None and reference in part.agents
             ref = part.agents.get_loc(reference) if named else x.argmax()
             mean[members] = x - x[ref]
@@ -135,7 +134,7 @@ def posterior(ws, gs=None, islands: str = 'error', reference=None,
 
 
 def intervals(ws, gs=None, level: float = .95, islands: str = 'error', reference=None,
-              tau: float | None = 0.) -> pd.DataFrame:
+              rho: float | None = 0.) -> pd.DataFrame:
     """Ratings relative to the reference, with the interval that each is in.
 
     By default the reference is the best agent, chosen by the same games: among near equals it is
@@ -145,12 +144,12 @@ def intervals(ws, gs=None, level: float = .95, islands: str = 'error', reference
 
     :param level: probability that an interval contains the true difference
     :param reference: label of an agent
-    :param tau: as for `posterior`. With 0 an interval knows of the luck of the games alone
+    :param rho: as for `posterior`. With 0 an interval knows of the luck of the games alone
     :return: columns elo (of `posterior`, close to but not the same as `solve`'s), std (of the
         difference), lower, upper; all in nats, so that `intervals(ws, gs) * to_elo` is in Elo
     :raises Disconnected: no chain of games connects some agents
     """
-    mean, cov = posterior(ws, gs, islands, reference, tau)
+    mean, cov = posterior(ws, gs, islands, reference, rho)
     std = np.sqrt(np.diag(cov))
     centre = mean
     if reference is None:
@@ -161,14 +160,14 @@ def intervals(ws, gs=None, level: float = .95, islands: str = 'error', reference
                          'upper': centre + reach})
 
 
-def heterogeneity(ws, gs=None) -> float:
-    """Standard deviation tau of the pairs about the model, nats, beyond the luck of their games.
+def overdispersion(ws, gs=None) -> float:
+    """Correlation rho of the games of a pair, beyond what the two ratings say.
 
     Estimated by moments (Paule and Mandel 1982): the squared residuals of the pairs, each over its
-    variance with tau, add up to (pairs) - (agents - 1). Every game is a coin toss here.
+    variance with rho, add up to (pairs) - (agents - 1).
 
     :param ws: wins, and `gs` games, as for `solve`
-    :return: tau of the largest island; 0 where the games vary no more than luck does, and where
+    :return: rho of the largest island; 0 where the games vary no more than luck does, and where
         every pair is needed to link the agents
     """
     games = read(ws, gs)
@@ -238,68 +237,63 @@ def _parts(games, islands):
     return parts
 
 
-def _jeffreys(graph, games, tau=0.):
+def _jeffreys(graph, games, rho=0.):
     """Strengths `[n]` and their covariance `[n, n]`, as differences from one of the agents.
 
     A pair's pseudo-games are its leverage: the share of its own games in what is known of its
     difference, that is its weight times the variance of the difference. All add up to n - 1.
-
-    With tau a pair's result varies 1 + games p (1 - p) tau^2 times as much as its coins, so its
-    wins and games count for as much less (Williams 1982).
     """
-    wins, total = games.wins, games.games
+    total = independent(games.games, rho)
+    wins = games.wins * total / games.games
     fit, lever = newton.Fit(graph), np.full(len(wins), (graph.n - 1) / len(wins))
     x = fit(wins + lever / 2, total + lever, tolerance=1e-3)  # where to begin
     ground = x.argmax()
     for _ in range(20):
-        p = newton.winrates(graph.difference(x))
-        apart = total * p * (1 - p) * tau**2
-        share = 1 / (1 + apart)
-        _, weights = graph.slopes(x, wins, share * total + lever)
+        _, weights = graph.slopes(x, wins, total + lever)
         cov = graph.covariance(weights, ground)
         lever = kernels.leverages(cov, graph.i, graph.j, weights)
-        before, x = x, fit(share * wins + lever / 2, share * total + lever, tolerance=1e-5)
+        before, x = x, fit(wins + lever / 2, total + lever, tolerance=1e-5)
         moved = (x - x[ground]) - (before - before[ground])
         if (np.abs(moved) <= .1 * np.sqrt(np.diag(cov))).all():
             break
     if games.counts is not None:
-        spread = weights * share * (_by_colour(p, games.counts) + apart)
+        spread = weights * _by_colour(newton.winrates(graph.difference(before)), games.counts)
         cov = cov @ (graph.laplacian(spread) @ cov)
     return x, cov
 
 
 def _williams(graph, games):
-    """tau of one connected part, see `heterogeneity`."""
-    free, tau = len(games.wins) - (graph.n - 1), 0.
+    """rho of one connected part, see `overdispersion`."""
+    free, rho, n = len(games.wins) - (graph.n - 1), 0., games.games
     if free < 1:
-        return tau
+        return rho
     for _ in range(20):
-        p = newton.winrates(graph.difference(_jeffreys(graph, games, tau)[0]))
-        known = games.games * p * (1 - p)
-        terms = ((games.wins - games.games * p) / known)**2, 1 / known, free
-        before, tau = tau, (0. if _excess(0, *terms) <= 0 else
-                            brentq(_excess, 0, terms[0].sum() / free, terms)**.5)
-        if abs(tau - before) <= 1e-3 * tau:
+        x, _ = _jeffreys(graph, games, rho)
+        p = newton.winrates(graph.difference(x))
+        coins = 1. if games.counts is None else _by_colour(p, games.counts)
+        square = (games.wins - n * p)**2 / (n * p * (1 - p) * coins)
+        before, rho = rho, 0. if square.sum() <= free else brentq(
+            lambda r, square=square: (square * independent(n, r) / n).sum() - free, 0, 1e3)
+        if abs(rho - before) <= 1e-3 * rho:
             break
-    return tau
-
-
-def _excess(tau2, square, luck, free):
-    return (square / (luck + tau2)).sum() - free
+    return min(rho, 1.)
 
 
 def _by_colour(p, counts):
-    """Variance `[n_pairs]` of each pair's balanced rate, in units of coin tosses at its mean `p`.
+    """Variance `[n_pairs]` of each pair's balanced rate, in units of coin tosses.
 
     The mean of two rates varies less than that of one coin, by a quarter of their squared
-    difference. Noise alone makes a difference too: only what exceeds twice its variance counts.
+    difference. Noise alone makes a difference too: only what exceeds twice its variance counts. The
+    coin has the pair's own rate, with two games at the model's, `p`.
     """
     black_wins, black_games, white_wins, white_games = counts
-    games, toss = black_games + white_games, p * (1 - p)
+    games = black_games + white_games
     with np.errstate(divide='ignore', invalid='ignore'):
         per_game = 1 / black_games + 1 / white_games
-        gap = black_wins / black_games - white_wins / white_games
-        credible = np.maximum(gap**2 - 2 * toss * per_game, 0) / 4
+        black, white = black_wins / black_games, white_wins / white_games
+        own = (games * (black + white) / 2 + 2 * p) / (games + 2)
+        toss = own * (1 - own)
+        credible = np.maximum((black - white)**2 - 2 * toss * per_game, 0) / 4
         remains = np.maximum(1 - credible / np.maximum(toss, 1e-300), 1 / games)
     both = (black_games > 0) & (white_games > 0)
     return np.where(both, remains, 1.) * np.where(both, per_game * games / 4, 1.)

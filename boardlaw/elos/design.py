@@ -4,14 +4,14 @@ import pandas as pd
 from scipy.linalg import cho_factor, cho_solve
 
 from . import newton
-from .games import read
+from .games import independent, read
 
 PRIOR_STD = 3.  # nats; what is known of an agent that has never played
 SHARPNESS = 8   # power of the variance by which wide intervals count for more than narrow ones
 
 
 def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
-            until: float = 0., tau: float = 0.) -> pd.DataFrame:
+            until: float = 0., rho: float = 0.) -> pd.DataFrame:
     """The pairs to play next so that the widest interval shrinks the most.
 
     One match at a time: takes the pair whose games would shrink the intervals most, the widest
@@ -26,8 +26,8 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
     :param reference: the agent to measure from, by default the best so far
     :param until: nats; no further match once the standard deviation of every difference from the
         reference should be at most this. One match is chosen in any case
-    :param tau: nats, how far pairs are from the model (`heterogeneity`). Above 0 a pair's games
-        tell less the more of them there are, and new opponents are preferred
+    :param rho: correlation of a pair's games (`overdispersion`). Above 0 they tell less the more of
+        them there are, and new opponents are preferred
     :return: agent, opponent, games: one row a pair, at most n, in the order chosen
     :raises ValueError: fewer than two agents, or the reference is not one of them
     """
@@ -37,7 +37,7 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
         raise ValueError(f'a match needs two agents, there are {len(agents)}')
     if reference is not None and reference not in agents:
         raise ValueError(f'the reference {reference} is not among the agents')
-    x, cov = _belief(played, tau)
+    x, cov = _belief(played, rho)
     total = np.zeros(cov.shape)
     total[played.i, played.j] = total[played.j, played.i] = played.games
     ref = x.argmax() if reference is None else agents.get_loc(reference)
@@ -55,7 +55,7 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
         say = _squared_distance((shared[:, wide] * weight[wide]) @ shared[:, wide].T)
         var = _squared_distance(cov)
         a_game = _randomness(x[:, None] - x, var)
-        value = _known(a_game * (total + games), tau) - _known(a_game * total, tau)
+        value = a_game * (independent(total + games, rho) - independent(total, rho))
         i, j = sorted(divmod(int((value * say / (1 + value * var)).argmax()), len(agents)))
         chosen[i, j] = chosen.get((i, j), 0) + games
         total[i, j] = total[j, i] = total[i, j] + games
@@ -65,20 +65,14 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
     return pd.DataFrame(rows, columns=['agent', 'opponent', 'games'])
 
 
-def _known(weight, tau):
-    """What games of this weight, their number times p (1 - p), tell of a difference of strengths:
-    the inverse of its variance, to which the pair's own deviation adds."""
-    return weight / (1 + weight * tau**2)
-
-
-def _belief(played, tau):
+def _belief(played, rho):
     """Strengths `[n]` and their covariance `[n, n]` under the prior, after the games so far."""
     n = len(played.agents)
     graph, x = newton.Graph(n, played.i, played.j), np.zeros(n)
+    games = independent(played.games, rho)
+    wins = played.wins * games / played.games
     for _ in range(100):
-        p = newton.winrates(graph.difference(x))
-        share = 1 / (1 + played.games * p * (1 - p) * tau**2)
-        slope, weights = graph.slopes(x, share * played.wins, share * played.games)
+        slope, weights = graph.slopes(x, wins, games)
         slope -= x / PRIOR_STD**2
         precision = graph.laplacian(weights).toarray()
         precision[np.arange(n), np.arange(n)] += PRIOR_STD**-2

@@ -80,6 +80,11 @@ def symmetrize(trials: pd.DataFrame, agents=None) -> tuple[pd.DataFrame, pd.Data
     return pd.DataFrame(ws, **labels), pd.DataFrame(gs, **labels)
 
 
+def independent(games, rho):
+    """As how many independent games these of one pair count, whose results correlate by rho."""
+    return games / (1 + np.maximum(games - 1, 0) * rho)
+
+
 def read(ws, gs=None) -> Games:
     """The games in `ws, gs` as `symmetrize` makes them, or in the frame that `pairs` makes.
 

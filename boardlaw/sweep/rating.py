@@ -64,7 +64,7 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
         n = max(4*pool.workers, min(2*len(wide), 512))
         todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found),
                             until=AIM*width/ndtri(.975)/elos.to_elo,
-                            tau=elos.heterogeneity(elos.pairs(played)))
+                            rho=elos.overdispersion(elos.pairs(played)))
         play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, True, device)
 
 
