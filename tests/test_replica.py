@@ -45,7 +45,7 @@ def test_runs_snapshots_and_intervals(boardsize):
     agents = data.replica().query('boardsize == @boardsize and test_nodes == 64')
     snapshots = agents.groupby('run').idx.nunique()
     assert len(snapshots) >= BOARDS[boardsize] and snapshots.min() >= 12
-    assert ((agents.upper - agents.lower)/2).max() <= 25
+    assert ((agents.upper - agents.lower)/2).max() <= sweep.rating.WIDTH
     reached = SHORT.get(boardsize, data.PERFECT)
     assert agents.elo.max() > reached, 'the best plays perfectly by the measure of the paper'
     assert (agents.runtime > 0).all()

@@ -13,7 +13,7 @@ from ..mcts import C_PUCT
 from . import pools, state
 
 #: Elo: half the 95 % interval at which an agent's rating is good enough.
-WIDTH = 75.
+WIDTH = 60.
 
 #: Games of one match, half in each colour. More would tell less than games with another opponent.
 MATCH = 64
