@@ -23,7 +23,7 @@ from boardlaw.sweep import shipping
 pytestmark = pytest.mark.skipif(not database.REPLICA.exists(), reason='no replica is shipped')
 
 BOARDS = {3: 8, 4: 8, 5: 5, 6: 8, 7: 6, 8: 6}   # least number of runs
-SHORT = {8: -120.}     # Elo that 64 nodes reach where training ended before -50
+SHORT = {7: -90., 8: -120.}     # Elo that 64 nodes reach where training ended before -50
 SOLVED = [b for b in BOARDS if b <= sweep.training.SOLVED]
 
 
@@ -141,7 +141,7 @@ def test_noise_scales_are_there():
 def test_small_enough():
     package = Path(boardlaw.__file__).parent
     assert sum(f.stat().st_size for f in package.rglob('*') if f.is_file()
-               and '__pycache__' not in f.parts) < 40e6
+               and '__pycache__' not in f.parts) < 45e6
 
 
 def test_agents_play_again(unpacked):
