@@ -463,18 +463,21 @@ def test_games_with_the_top_agent_are_not_of_the_pool(trained):
     pd.testing.assert_frame_equal(ratings.trials(found), pool)
     pd.testing.assert_frame_equal(ratings.ratings(found), rated)
     assert (best.against(ids[0]).games == 2*20).all(), 'there they count, with those of the pool'
+    last = best.against(ids[-1]).games      # the first of no pair
+    assert last.to_dict() == {i: 2*20 if i == ids[0] else 2*6 for i in ids[:-1]}
     assert arena.evaluate(ids, pairs, 20, progress=False) == 0
 
 
 def test_the_top_agent_has_64_nodes_and_the_highest_rating_of_all(trained):
     few, many = (arena.register(run, n).index for run, n in zip(trained, (64, 128)))
-    def beats(a, b, games=64):
+    def beats(a, b, games=64, lost=1/4):
         sql.save_trials([dict(black_agent=int(x), white_agent=int(y), black_wins=w, white_wins=v,
                               moves=0, times=0.)
-                         for x, y, w, v in [(a, b, games, 0), (b, a, games/4, games*3/4)]])
+                         for x, y, w, v in [(a, b, games, 0),
+                                            (b, a, games*lost, games*(1 - lost))]])
     beats(few[1], few[0])
     beats(many[1], few[1])
-    beats(few[0], many[1])      # more than it lost to the other: strength is not a line
+    beats(few[0], many[1], lost=0)      # by more than it lost to the other
     beats(few[0], many[0], 640)
     elo = ratings.ratings(ratings.agents(3, 'bee/3')).elo
     assert best.top(3, 'bee/3') == elo[few].idxmax() == few[0]

@@ -46,10 +46,11 @@ def against(opponent):
                        id=int(opponent))
     rows = elos.pairs(played)
     theirs = rows.agent == opponent   # a row of the opponent's: turn it round
-    turned = rows[theirs].assign(
-        agent=rows.opponent, wins=rows.games - rows.wins,
-        black_wins=rows.white_games - rows.white_wins, black_games=rows.white_games,
-        white_wins=rows.black_games - rows.black_wins, white_games=rows.black_games)
+    own = rows[theirs]
+    turned = own.assign(
+        agent=own.opponent, wins=own.games - own.wins,
+        black_wins=own.white_games - own.white_wins, black_games=own.white_games,
+        white_wins=own.black_games - own.black_wins, white_games=own.black_games)
     return pd.concat([rows[~theirs], turned]).set_index('agent').drop(columns='opponent')
 
 

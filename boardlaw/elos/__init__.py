@@ -34,7 +34,7 @@ from scipy.special import expit, ndtri
 
 from . import kernels, newton
 from .design import suggest
-from .games import Games, independent, pairs, read, symmetrize
+from .games import Games, by_colour, independent, pairs, read, symmetrize
 
 __all__ = ['Disconnected', 'Posterior', 'find_islands', 'intervals', 'overdispersion', 'pairs',
            'posterior', 'solve', 'suggest', 'symmetrize', 'to_elo', 'toy_model', 'winrate']
@@ -104,8 +104,8 @@ def posterior(ws, gs=None, islands: str = 'error', reference=None,
     """Strengths under Jeffreys' prior with their covariance (Laplace's approximation).
 
     From `ws, gs` every game counts as a coin toss at the pair's mean rate. The frame of `pairs`
-    knows the results by colour, and the spread follows from those: less where the first move
-    decides most games, more where one of the colours has few games.
+    knows the results by colour. There a pair counts for more where the first move decides most
+    games, since less is left to luck, and for less where one of the colours has few games.
 
     :param reference: the agent to measure from, by default the best (of each island)
     :param rho: correlation of a pair's games; None estimates it (`overdispersion`) for each island
@@ -243,7 +243,7 @@ def _jeffreys(graph, games, rho=0.):
     A pair's pseudo-games are its leverage: the share of its own games in what is known of its
     difference, that is its weight times the variance of the difference. All add up to n - 1.
     """
-    total = independent(games.games, rho)
+    total = independent(games.games, rho) / by_colour(games)
     wins = games.wins * total / games.games
     fit, lever = newton.Fit(graph), np.full(len(wins), (graph.n - 1) / len(wins))
     x = fit(wins + lever / 2, total + lever, tolerance=1e-3)  # where to begin
@@ -256,9 +256,6 @@ def _jeffreys(graph, games, rho=0.):
         moved = (x - x[ground]) - (before - before[ground])
         if (np.abs(moved) <= .1 * np.sqrt(np.diag(cov))).all():
             break
-    if games.counts is not None:
-        spread = weights * _by_colour(newton.winrates(graph.difference(before)), games.counts)
-        cov = cov @ (graph.laplacian(spread) @ cov)
     return x, cov
 
 
@@ -267,36 +264,16 @@ def _williams(graph, games):
     free, rho, n = len(games.wins) - (graph.n - 1), 0., games.games
     if free < 1:
         return rho
+    coins = n / by_colour(games)
     for _ in range(20):
         x, _ = _jeffreys(graph, games, rho)
         p = newton.winrates(graph.difference(x))
-        coins = 1. if games.counts is None else _by_colour(p, games.counts)
-        square = (games.wins - n * p)**2 / (n * p * (1 - p) * coins)
+        square = coins * (games.wins / n - p)**2 / (p * (1 - p))
         before, rho = rho, 0. if square.sum() <= free else brentq(
             lambda r, square=square: (square * independent(n, r) / n).sum() - free, 0, 1e3)
         if abs(rho - before) <= 1e-3 * rho:
             break
     return min(rho, 1.)
-
-
-def _by_colour(p, counts):
-    """Variance `[n_pairs]` of each pair's balanced rate, in units of coin tosses.
-
-    The mean of two rates varies less than that of one coin, by a quarter of their squared
-    difference. Noise alone makes a difference too: only what exceeds twice its variance counts. The
-    coin has the pair's own rate, with two games at the model's, `p`.
-    """
-    black_wins, black_games, white_wins, white_games = counts
-    games = black_games + white_games
-    with np.errstate(divide='ignore', invalid='ignore'):
-        per_game = 1 / black_games + 1 / white_games
-        black, white = black_wins / black_games, white_wins / white_games
-        own = (games * (black + white) / 2 + 2 * p) / (games + 2)
-        toss = own * (1 - own)
-        credible = np.maximum((black - white)**2 - 2 * toss * per_game, 0) / 4
-        remains = np.maximum(1 - credible / np.maximum(toss, 1e-300), 1 / games)
-    both = (black_games > 0) & (white_games > 0)
-    return np.where(both, remains, 1.) * np.where(both, per_game * games / 4, 1.)
 
 
 def _luck(mean, std, island):

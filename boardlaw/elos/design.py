@@ -4,7 +4,7 @@ import pandas as pd
 from scipy.linalg import cho_factor, cho_solve
 
 from . import newton
-from .games import independent, read
+from .games import by_colour, independent, read
 
 PRIOR_STD = 3.  # nats; what is known of an agent that has never played
 SHARPNESS = 8   # power of the variance by which wide intervals count for more than narrow ones
@@ -69,7 +69,7 @@ def _belief(played, rho):
     """Strengths `[n]` and their covariance `[n, n]` under the prior, after the games so far."""
     n = len(played.agents)
     graph, x = newton.Graph(n, played.i, played.j), np.zeros(n)
-    games = independent(played.games, rho)
+    games = independent(played.games, rho) / by_colour(played)
     wins = played.wins * games / played.games
     for _ in range(100):
         slope, weights = graph.slopes(x, wins, games)

@@ -15,6 +15,8 @@ from . import kernels
 TRIAL_COLUMNS = ['black_agent', 'white_agent', 'black_wins', 'white_wins']
 COUNT_COLUMNS = ['black_wins', 'black_games', 'white_wins', 'white_games']
 
+LEAST = .1  # share of the variance of coin tosses that the first move is taken to leave at least
+
 
 class Games(NamedTuple):
     """Pairs that have met, at least one game each, no agent with itself."""
@@ -83,6 +85,25 @@ def symmetrize(trials: pd.DataFrame, agents=None) -> tuple[pd.DataFrame, pd.Data
 def independent(games, rho):
     """As how many independent games these of one pair count, whose results correlate by rho."""
     return games / (1 + np.maximum(games - 1, 0) * rho)
+
+
+def by_colour(games):
+    """Variance `[n_pairs]` of each pair's balanced rate, in units of coin tosses at its mean.
+
+    The mean of two rates varies less than that of one coin, by a quarter of their squared
+    difference. Noise alone makes a difference too: only what exceeds twice its variance counts.
+    """
+    if games.counts is None:
+        return np.ones(len(games.games))
+    black_wins, black_games, white_wins, white_games = games.counts
+    with np.errstate(divide='ignore', invalid='ignore'):
+        per_game = 1 / black_games + 1 / white_games
+        black, white = black_wins / black_games, white_wins / white_games
+        own = (games.games * (black + white) / 2 + 1) / (games.games + 2)  # neither 0 nor 1
+        toss = own * (1 - own)
+        credible = np.maximum((black - white)**2 - 2 * toss * per_game, 0) / 4
+        remains = np.maximum(1 - credible / toss, LEAST) * per_game * games.games / 4
+    return np.where((black_games > 0) & (white_games > 0), remains, 1.)
 
 
 def read(ws, gs=None) -> Games:

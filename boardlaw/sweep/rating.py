@@ -49,6 +49,7 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
     Returns:
         The :func:`boardlaw.arena.ratings.ratings` at the end.
     """
+    aim = AIM
     while True:
         found = _pool(boardsize, description)
         played = ratings.trials(found)
@@ -60,12 +61,17 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
                f'±{width:g} Elo, the widest ±{reach.max():.0f}, after {n_games} games')
         if wide.empty or time.time() > deadline:
             return rated
-        ws, gs = elos.symmetrize(played, found.index)
         n = max(4*pool.workers, min(2*len(wide), 512))
-        todo = elos.suggest(ws, gs, n=n, games=games, reference=ratings.reference(found),
-                            until=AIM*width/ndtri(.975)/elos.to_elo,
-                            rho=elos.overdispersion(elos.pairs(played)))
+        todo = _suggest(found, played, n=n, games=games, until=aim*width/ndtri(.975)/elos.to_elo)
+        if len(todo) < n:   # it expects this to be enough, but it may not be
+            aim *= AIM
         play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, True, device)
+
+
+def _suggest(found, played, **options):
+    ws, gs = elos.symmetrize(played, found.index)
+    return elos.suggest(ws, gs, reference=ratings.reference(found),
+                        rho=elos.overdispersion(elos.pairs(played)), **options)
 
 
 def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf, device='cpu'):
