@@ -260,13 +260,14 @@ def _jeffreys(graph, games, rho=0.):
 
 
 def _williams(graph, games):
-    """rho of one connected part, see `overdispersion`."""
+    """rho of one connected part, see `overdispersion`. Every pair has as many pseudo-games here."""
     free, rho, n = len(games.wins) - (graph.n - 1), 0., games.games
     if free < 1:
         return rho
-    coins = n / by_colour(games)
+    coins, fit, even = n / by_colour(games), newton.Fit(graph), (graph.n - 1) / len(n)
     for _ in range(20):
-        x, _ = _jeffreys(graph, games, rho)
+        share = independent(n, rho) / n
+        x = fit(share * coins * games.wins / n + even / 2, share * coins + even, tolerance=1e-5)
         p = newton.winrates(graph.difference(x))
         square = coins * (games.wins / n - p)**2 / (p * (1 - p))
         before, rho = rho, 0. if square.sum() <= free else brentq(
