@@ -1,5 +1,6 @@
 """A sweep over several machines, one after the other, with the state alone carried between them."""
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from boardlaw.arena import common
 from boardlaw.pavlov import runs, storage
 from boardlaw.pavlov.disk import CorruptFile, NotFound
 from boardlaw.selfplay import Config, Trainer
-from boardlaw.sweep import packs, shipping, training
+from boardlaw.sweep import packs, rating, shipping, training
 from boardlaw.sweep.grid import Job
 
 SLOW = {3: (16, 1e-3, 12_000)}
@@ -100,12 +101,16 @@ def test_visits_go_on_where_the_last_one_stopped(tmp_path):
         assert same(found, snapshots(run)) and trials(pavlov.root()) == second
 
 
-def test_a_visit_lets_the_two_rules_meet(tmp_path):
+def test_a_visit_lets_the_two_rules_meet(monkeypatch):
     jobs = sweep.lambda_study([3], 1, {3: (16, 1e-3, 2000)})[:2]
-    packs.visit(jobs, None, tmp_path/'none', tmp_path/'state', workers=1, report=quiet)
-    with sql.use(pavlov.root()/'replica.sqlite'):
-        found, study = sql.agent_query(), sql.study_query()
-        met = sql.trial_query(3).loc[study.index[study == 'rules']]
+    database = sql.create(pavlov.root()/'replica.sqlite')
+    sweep.train_all(jobs, sweep.Local(1), database, report=quiet)
+    for stage in ('rate', 'direct'):    # whose games would count
+        monkeypatch.setattr(rating, stage, lambda *_, **__: None)
+    packs._rate(((3, jobs[0].description), jobs, str(pavlov.root()), database, 'cpu', math.inf))
+    with sql.use(database):
+        found, met = sql.agent_query(), sql.trial_query(3)
+        assert set(sql.study_query()) == {'rules'}
     ends = [found.index[found.run == sweep.find(job)][-1] for job in jobs]
     assert sorted(map(tuple, met[['black_agent', 'white_agent']].values)) == sorted(
         [tuple(ends), tuple(ends[::-1])])

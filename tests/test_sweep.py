@@ -259,7 +259,7 @@ def test_sweep_from_nothing_to_ratings_and_again(root):
     [(group, ratings_)] = rated.items()
     assert group == (3, 'bee/3')
     reach = (ratings_.upper - ratings_.lower)/2
-    assert reach.max() <= 25 and ratings_.elo.notna().all()
+    assert reach.max() <= sweep.rating.WIDTH and ratings_.elo.notna().all()
     with sql.use(root/'replica.sqlite'):
         ags = sql.agent_query()
         exact = ags.index[ags.description == 'perfect']
@@ -435,7 +435,7 @@ def test_two_sweeps_at_once_share_the_work(root):
         ags = sql.agent_query()
         assert len(ags) == 1 + sum(len(job.snapshots) for job in jobs)
         rated = ratings.ratings(ratings.agents(3, 'bee/3'))
-        assert ((rated.upper - rated.lower)/2).max() <= 25
+        assert ((rated.upper - rated.lower)/2).max() <= sweep.rating.WIDTH
         scales = sql.query('select agent_id, kind from noise_scales')
         assert len(scales) and not scales.duplicated().any()
         # A match's seed counts the games of the pair before it: a match that was played by both
