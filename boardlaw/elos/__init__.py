@@ -243,8 +243,7 @@ def _jeffreys(graph, games, rho=0.):
     A pair's pseudo-games are its leverage: the share of its own games in what is known of its
     difference, that is its weight times the variance of the difference. All add up to n - 1.
     """
-    total = independent(games.games, rho) / by_colour(games)
-    wins = games.wins * total / games.games
+    wins, total = _counted(games, rho, by_colour(games))
     fit, lever = newton.Fit(graph), np.full(len(wins), (graph.n - 1) / len(wins))
     x = fit(wins + lever / 2, total + lever, tolerance=1e-3)  # where to begin
     ground = x.argmax()
@@ -259,17 +258,23 @@ def _jeffreys(graph, games, rho=0.):
     return x, cov
 
 
+def _counted(games, rho, coins):
+    """Each pair's wins and games, `[n_pairs]`, as they count: fewer where they correlate by rho,
+    more where their variance in coin tosses, `coins` of `by_colour`, is small."""
+    total = independent(games.games, rho) / coins
+    return games.wins * total / games.games, total
+
+
 def _williams(graph, games):
     """rho of one connected part, see `overdispersion`. Every pair has as many pseudo-games here."""
     free, rho, n = len(games.wins) - (graph.n - 1), 0., games.games
     if free < 1:
         return rho
-    coins, fit, even = n / by_colour(games), newton.Fit(graph), (graph.n - 1) / len(n)
+    coins, fit, even = by_colour(games), newton.Fit(graph), (graph.n - 1) / len(n)
     for _ in range(20):
-        share = independent(n, rho) / n
-        x = fit(share * coins * games.wins / n + even / 2, share * coins + even, tolerance=1e-5)
-        p = newton.winrates(graph.difference(x))
-        square = coins * (games.wins / n - p)**2 / (p * (1 - p))
+        wins, total = _counted(games, rho, coins)
+        p = newton.winrates(graph.difference(fit(wins + even / 2, total + even, tolerance=1e-5)))
+        square = (games.wins - n * p)**2 / (n * p * (1 - p) * coins)
         before, rho = rho, 0. if square.sum() <= free else brentq(
             lambda r, square=square: (square * independent(n, r) / n).sum() - free, 0, 1e3)
         if abs(rho - before) <= 1e-3 * rho:
