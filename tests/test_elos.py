@@ -533,6 +533,35 @@ def test_suggestions_link_everyone_first():
             columns=['black_agent', 'white_agent', 'black_wins', 'white_wins'])))
 
 
+def test_suggestions_from_pairs_welcome_who_never_played():
+    rng = np.random.default_rng(22)
+    trials = play(rng, np.zeros(4), everyone(4), 50, 50)
+    todo = elos.suggest(elos.pairs(trials), n=2, games=10, reference=0, agents=range(6))
+    new = {4, 5} & set(todo[['agent', 'opponent']].to_numpy().ravel())
+    assert new == {4, 5}
+    old = elos.suggest(elos.pairs(trials), n=2, games=10, reference=0)
+    assert set(old[['agent', 'opponent']].to_numpy().ravel()) <= {0, 1, 2, 3}
+    with pytest.raises(ValueError, match='not among those named: 3'):
+        elos.suggest(elos.pairs(trials), agents=range(3))
+    with pytest.raises(ValueError, match='occur twice: 2'):
+        elos.suggest(elos.pairs(trials), agents=[0, 1, 2, 2, 3])
+    with pytest.raises(ValueError, match='name their agents'):
+        elos.suggest(*elos.symmetrize(trials), agents=range(6))
+
+
+def test_suggestions_know_that_the_first_move_leaves_less_to_luck():
+    """Near equals whom the first move parts: each game tells more than a coin, so fewer do."""
+    games = [(i, j, w) for i, j in everyone(5) for w in (95, 90)]
+    trials = pd.DataFrame([(i, j, w, 100 - w) for i, j, w in games]
+                          + [(j, i, w, 100 - w) for i, j, w in games],
+                          columns=['black_agent', 'white_agent', 'black_wins', 'white_wins'])
+    options = dict(n=500, games=10, reference=0, until=.05)
+    by_colour = elos.suggest(elos.pairs(trials), **options)['games'].sum()
+    by_coins = elos.suggest(*elos.symmetrize(trials), **options)['games'].sum()
+    print(by_colour, by_coins)
+    assert by_colour < by_coins / 2
+
+
 def test_suggestion_goes_to_the_least_known():
     rng = np.random.default_rng(14)
     trials = play(rng, np.zeros(6), everyone(5), 500, 500)

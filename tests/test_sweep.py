@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from boardlaw import arena, main, networks, pavlov, rng, sql, sweep
+from boardlaw import arena, elos, main, networks, pavlov, rng, sql, sweep
 from boardlaw.arena import best, matches, ratings
 from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
@@ -547,12 +547,13 @@ def test_rating_asks_for_more_where_the_design_expected_enough(monkeypatch):
     """Else it would play one match a round without end, of agents who need it least."""
     found = pd.DataFrame({'boardsize': 3, 'description': 'bee/3'}, [1, 2])
     reaches, asked = iter([90., 70., 65., 50.]), []
-    played = pd.DataFrame({'black_wins': [1], 'white_wins': [1]})
+    played = pd.DataFrame({'black_agent': [1], 'white_agent': [2], 'black_wins': [1],
+                           'white_wins': [1]})
     monkeypatch.setattr(rating, '_pool', lambda *_: found)
     monkeypatch.setattr(ratings, 'trials', lambda _: played)
     monkeypatch.setattr(ratings, 'ratings', lambda *_: (lambda reach: pd.DataFrame(
         {'elo': 0., 'lower': -reach, 'upper': reach}, found.index))(next(reaches)))
-    monkeypatch.setattr(rating, '_suggest', lambda *_, until, **__: asked.append(until) or (
+    monkeypatch.setattr(elos, 'suggest', lambda *_, until, **__: asked.append(until) or (
         pd.DataFrame({'agent': [1], 'opponent': [2], 'games': [64]})))
     monkeypatch.setattr(rating, 'play', lambda *_: None)
     rating.rate(3, 'bee/3', sweep.Local(1), width=60, report=lambda line: None)

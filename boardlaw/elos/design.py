@@ -11,7 +11,7 @@ SHARPNESS = 8   # power of the variance by which wide intervals count for more t
 
 
 def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
-            until: float = 0., rho: float = 0.) -> pd.DataFrame:
+            until: float = 0., rho: float = 0., agents=None) -> pd.DataFrame:
     """The pairs to play next so that the widest interval shrinks the most.
 
     One match at a time: takes the pair whose games would shrink the intervals most, the widest
@@ -28,10 +28,13 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
         reference should be at most this. One match is chosen in any case
     :param rho: correlation of a pair's games (`overdispersion`). Above 0 they tell less the more of
         them there are, and new opponents are preferred
+    :param agents: labels of all agents where `ws` is the frame of `pairs`, which knows only those
+        who have played
     :return: agent, opponent, games: one row a pair, at most n, in the order chosen
-    :raises ValueError: fewer than two agents, or the reference is not one of them
+    :raises ValueError: fewer than two agents, or the reference is not one of them, or one who has
+        played is not among `agents`
     """
-    played = read(ws, gs)
+    played = read(ws, gs, agents)
     agents = played.agents
     if len(agents) < 2:
         raise ValueError(f'a match needs two agents, there are {len(agents)}')

@@ -106,12 +106,19 @@ def by_colour(games):
     return np.where((black_games > 0) & (white_games > 0), remains, 1.)
 
 
-def read(ws, gs=None) -> Games:
+def read(ws, gs=None, agents=None) -> Games:
     """The games in `ws, gs` as `symmetrize` makes them, or in the frame that `pairs` makes.
 
-    :raises ValueError: with the two agents named, if their numbers contradict each other
+    :param agents: of the frame, labels of all agents; by default those who have met another
+    :raises ValueError: with the two agents named, if their numbers contradict each other; the frame
+        names an agent that is not among `agents`, or these are given with matrices
     """
-    return _read_pairs(ws) if gs is None else _read_square(ws, gs)
+    if gs is None:
+        return _read_pairs(ws, agents)
+    if agents is not None:
+        raise ValueError('ws and gs name their agents themselves; give agents with the frame of '
+                         'pairs alone')
+    return _read_square(ws, gs)
 
 
 def _tally(trials, agents):
@@ -123,10 +130,7 @@ def _tally(trials, agents):
     black, white = trials['black_agent'], trials['white_agent']
     if agents is None:
         agents = np.unique(np.concatenate([black.to_numpy(), white.to_numpy()]))
-    agents = pd.Index(agents)
-    if not agents.is_unique:
-        raise ValueError(f'agents occur twice: {_some(agents[agents.duplicated()].unique())}')
-    agents = agents.rename(agents.name or 'id')
+    agents = _distinct(agents)
     b, w = agents.get_indexer(black), agents.get_indexer(white)
     x, y = (trials[c].to_numpy(float) for c in TRIAL_COLUMNS[2:])
     if not ((x >= 0) & (y >= 0) & np.isfinite(x + y)).all():
@@ -145,6 +149,14 @@ def _tally(trials, agents):
     return agents, i, j, counts
 
 
+def _distinct(agents):
+    """These labels as an index."""
+    agents = pd.Index(agents)
+    if not agents.is_unique:
+        raise ValueError(f'agents occur twice: {_some(agents[agents.duplicated()].unique())}')
+    return agents.rename(agents.name or 'id')
+
+
 def _balanced(counts):
     """Colour-balanced wins `[n_pairs]` of each pair's first agent; 0 where no game was played."""
     black_wins, black_games, white_wins, white_games = counts
@@ -154,13 +166,17 @@ def _balanced(counts):
     return (black_rate + white_rate) / np.maximum(n_orders, 1) * (black_games + white_games)
 
 
-def _read_pairs(frame):
+def _read_pairs(frame, agents):
     needed = ['agent', 'opponent', 'wins', 'games']
     missing = [c for c in needed if c not in getattr(frame, 'columns', [])]
     if missing:
         raise ValueError('give ws and gs, as symmetrize returns them, or the frame that pairs '
                          f'returns; this has no column {", ".join(missing)}')
-    agents = pd.Index(np.unique(np.concatenate([frame['agent'], frame['opponent']])), name='id')
+    met = pd.Index(np.unique(np.concatenate([frame['agent'], frame['opponent']])), name='id')
+    agents = met if agents is None else _distinct(agents)
+    if len(strangers := met.difference(agents)):
+        raise ValueError('there are games of agents who are not among those named: '
+                         f'{_some(strangers)}')
     i, j = agents.get_indexer(frame['agent']), agents.get_indexer(frame['opponent'])
     wins, games = frame['wins'].to_numpy(float), frame['games'].to_numpy(float)
     counts = None

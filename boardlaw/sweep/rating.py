@@ -62,16 +62,13 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
         if wide.empty or time.time() > deadline:
             return rated
         n = max(4*pool.workers, min(2*len(wide), 512))
-        todo = _suggest(found, played, n=n, games=games, until=aim*width/ndtri(.975)/elos.to_elo)
+        pairs = elos.pairs(played)
+        todo = elos.suggest(pairs, n=n, games=games, reference=ratings.reference(found),
+                            until=aim*width/ndtri(.975)/elos.to_elo, agents=found.index,
+                            rho=elos.overdispersion(pairs))
         if len(todo) < n:   # it expects this to be enough, but it may not be
             aim *= AIM
         play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, True, device)
-
-
-def _suggest(found, played, **options):
-    ws, gs = elos.symmetrize(played, found.index)
-    return elos.suggest(ws, gs, reference=ratings.reference(found),
-                        rho=elos.overdispersion(elos.pairs(played)), **options)
 
 
 def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf, device='cpu'):
