@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from boardlaw import arena, pavlov, rng, sql
-from boardlaw.arena import best, common, matches, ratings
+from boardlaw.arena import best, common, matches, mirror, ratings
 from boardlaw.hex import Hex
 from boardlaw.mcts import C_PUCT, MCTSAgent
 from boardlaw.networks import Network
@@ -466,6 +466,30 @@ def test_games_with_the_top_agent_are_not_of_the_pool(trained):
     last = best.against(ids[-1]).games      # the first of no pair
     assert last.to_dict() == {i: 2*20 if i == ids[0] else 2*6 for i in ids[:-1]}
     assert arena.evaluate(ids, pairs, 20, progress=False) == 0
+
+
+def test_games_of_an_agent_with_itself(trained):
+    """One order each, not of the pool, and counted by agent."""
+    ids = [*arena.register(trained[0]).index, *arena.register(trained[1]).index]
+    arena.evaluate(ids, n_games=6, progress=False)
+    found = sql.agent_query()
+    pool, rated, met = ratings.trials(found), ratings.ratings(found), best.against(ids[0])
+    assert mirror.played(3, 'bee/3').empty
+    own = [(i, i) for i in ids[:3]]
+    assert arena.evaluate(ids, own, [30, 20, 10], progress=False, study='mirror') == 60
+    assert arena.evaluate(ids, own, [40, 20, 10], progress=False, study='mirror') == 10, 'the rest'
+    played = mirror.played(3, 'bee/3')
+    assert played.games.to_dict() == dict(zip(ids, [40, 20, 10]))
+    rows = sql.query('select * from trials where black_agent = white_agent')
+    assert len(rows) == 4
+    assert played.black_wins.to_dict() == rows.groupby('black_agent').black_wins.sum().to_dict()
+    agents = arena.load(ids[:1])
+    first = matches.play(agents[ids[0]], agents[ids[0]], 30, 3, rng.fold(0, ids[0], ids[0], 0))
+    assert rows.black_wins[0] == first.black_wins
+    assert mirror.played(3, 'lambda/3').empty
+    pd.testing.assert_frame_equal(ratings.trials(found), pool)
+    pd.testing.assert_frame_equal(ratings.ratings(found), rated)
+    pd.testing.assert_frame_equal(best.against(ids[0]), met)
 
 
 def test_the_top_agent_has_64_nodes_and_the_highest_rating_of_all(trained):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from boardlaw import arena, elos, main, networks, pavlov, rng, sql, sweep
-from boardlaw.arena import best, matches, ratings
+from boardlaw.arena import best, matches, mirror, ratings
 from boardlaw.mcts import C_PUCT
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import BadConfig
@@ -276,6 +276,9 @@ def test_sweep_from_nothing_to_ratings_and_again(root):
         assert len(apart) and apart.eq(top).any(axis=1).all()
         assert (best.against(top).games.drop(exact) >= 2*64).all()
         assert (best.against(exact[0]).games >= 2*4*64).sum() >= 3
+        own = mirror.played(3, 'bee/3').games
+        assert sorted(own.index) == sorted(ags.index.drop(exact)) and set(own) == {32, 128}
+        assert own[top] == own[ratings_.elo.drop(exact).idxmax()] == 128
         all_of_them = len(sql.trial_query(3))
     before = lines.copy()
     again = sweep.sweep(jobs, pool=sweep.Local(2), direct_games=64,
@@ -378,7 +381,8 @@ def test_a_sweep_waits_for_another_that_may_not_know_its_agents(root, monkeypatc
     training._train((job, str(root), 'cpu'))
     work = []
     monkeypatch.setattr(rating, 'rate', lambda *args, **kwargs: work.append('rated'))
-    monkeypatch.setattr(rating, 'direct', lambda *args: None)
+    for stage in ('direct', 'mirror'):
+        monkeypatch.setattr(rating, stage, lambda *args: None)
     monkeypatch.setattr(noise, '_measure', lambda ids: work.append('noise'))
 
     def other():

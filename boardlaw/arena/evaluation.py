@@ -80,12 +80,13 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False,
 
     Args:
         agents: {id: agent} as :func:`load` returns them, or ids.
-        pairs: pairs of ids, each played in both orders; by default all pairs.
+        pairs: pairs of ids, each played in both orders; by default all pairs. An agent may be
+            paired with itself.
         n_games: games in each order, a number or one for each pair.
         seed: with the ids it determines every game.
         more: whether to play `n_games` in addition to the games that are in the database.
         device: where to play; agents given as objects, not ids, must be on it.
-        study: 'top' or 'rules' for games that do not enter the pool's ratings, see
+        study: 'top', 'rules' or 'mirror' for games that do not enter the pool's ratings, see
             :func:`.ratings.trials`.
 
     Returns:
@@ -104,7 +105,7 @@ def evaluate(agents, pairs=None, n_games=512, seed=0, progress=True, more=False,
         raise ValueError(f'agents {mixed[0]} play on boards of different size: evaluate those of '
                          'each board apart')
     orders = [(order, n) for (a, b), n in zip(pairs, n_games, strict=True)
-              for order in ((a, b), (b, a))]
+              for order in dict.fromkeys(((a, b), (b, a)))]   # one order with itself
     played = sql.query('select black_agent, white_agent, sum(black_wins + white_wins) as games '
                        'from trials group by black_agent, white_agent')
     played = {(row.black_agent, row.white_agent): int(row.games) for row in played.itertuples()}

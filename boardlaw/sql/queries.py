@@ -43,7 +43,7 @@ def trial_query(boardsize, desc='%', test_nodes=None):
 
 
 def study_query():
-    """The games that are not of the pool: their study, 'top' or 'rules', a Series by the row's id.
+    """The games that are not of the pool: their study ('top', 'rules', 'mirror') by the row's id.
 
     It is empty for a file of 2021 or of an earlier version, which say nothing of it.
     """

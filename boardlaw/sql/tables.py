@@ -106,8 +106,9 @@ trial_details = Table(
     Column('rule', Text, comment="rules of lambda that the two searched by, 'black/white'"),
     Column('noise_eps', Float, comment='share of Dirichlet noise at the root, 0 in evaluation'),
     Column('sampled', Integer, comment='1 if moves were sampled from the policy, 0 if argmax'),
-    Column('study', Text, comment="'top' (the best agent's games) or 'rules' (of the two rules for "
-                                  "lambda): not for the ratings of the pool"),
+    Column('study', Text, comment="'top' (the best agent's games), 'rules' (of the two rules for "
+                                  "lambda) or 'mirror' (an agent with itself): not for the "
+                                  "ratings of the pool"),
     comment='how the games of a row were played (not in 2021)')
 
 #: An agent with its snapshot and run, by the definition of 2021. A database has it as the view

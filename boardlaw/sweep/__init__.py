@@ -18,13 +18,13 @@ from . import pools
 from .grid import Job, fitting, lambda_study, long_runs, plan
 from .noise import measure_noise
 from .pools import Local, Lost, Ray
-from .rating import DIRECT_GAMES, between_rules, direct, rate, rate_alone
+from .rating import DIRECT_GAMES, between_rules, direct, mirror, rate, rate_alone
 from .state import done, find
 from .training import register, train_all
 
 __all__ = ['Job', 'Local', 'Lost', 'Ray', 'between_rules', 'direct', 'done', 'find', 'fitting',
-           'lambda_study', 'long_runs', 'measure_noise', 'plan', 'pools', 'rate', 'rate_alone',
-           'register', 'sweep', 'train_all']
+           'lambda_study', 'long_runs', 'measure_noise', 'mirror', 'plan', 'pools', 'rate',
+           'rate_alone', 'register', 'sweep', 'train_all']
 
 #: Share of a sweep's time that is kept for rating.
 RATING_SHARE = .3
@@ -46,7 +46,8 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
             runs. It is made if it is not there.
         test_boards: boards whose agents are also rated with search trees of 1, 2, 4 .. 512 nodes.
         device: where to train.
-        direct_games: of the top agent against each of the others, see :func:`direct`.
+        direct_games: of the top agent against each of the others, see :func:`direct`; agents play
+            half as many with themselves, see :func:`mirror`.
         report: called with every line of progress.
 
     Returns:

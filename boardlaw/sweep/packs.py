@@ -150,6 +150,8 @@ def _rate(item):
         how = {'deadline': deadline, 'device': device}
         rating.rate(boardsize, description, _Here(), games=games, **how)
         rating.direct(boardsize, description, _Here(), **how)
+        if description.startswith('bee/'):
+            rating.mirror(boardsize, description, _Here(), **how)
         rating.between_rules(jobs, _Here(), **how)
 
 

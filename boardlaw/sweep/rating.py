@@ -21,6 +21,9 @@ MATCH = 64
 #: Games of the top agent against each of the others, in each order.
 DIRECT_GAMES = 512
 
+#: Games of an agent with itself; the strongest play four times as many.
+MIRROR_GAMES = 256
+
 #: Games of two agents that differ in the rule for lambda, in each order.
 RULE_GAMES = 128
 
@@ -90,14 +93,37 @@ def direct(boardsize, description, pool, n_games=DIRECT_GAMES, deadline=math.inf
     while played != 0 and time.time() < deadline:
         played = 0
         if exact is not None:
-            elo = ratings.ratings(found).elo.drop(exact, errors='ignore')
-            strongest = {*elo.nlargest(3).index,
-                         *elo[found.test_nodes == best.NODES].nlargest(3).index}
             against_exact = 4*n_games if boardsize <= QUICK else n_games
-            todo = [(exact, int(i), against_exact) for i in sorted(strongest)]
+            todo = [(exact, i, against_exact) for i in _strongest(found)]
             played = play(todo, pool, deadline, device=device)
         todo = [(a, b, n_games) for a, b in best.pairs(boardsize, description)]
         played += play(todo, pool, deadline, device=device, study='top')
+
+
+def mirror(boardsize, description, pool, n_games=MIRROR_GAMES, deadline=math.inf, device='cpu'):
+    """Plays agents against themselves: those with 64 nodes, and four times as many games of the
+    strongest of all.
+
+    They do not enter the ratings of the pool, but tell how far from perfect it is
+    (:mod:`boardlaw.arena.mirror`).
+
+    Args:
+        pool, deadline, device: as for :func:`rate`.
+        n_games: of each agent; those that are there count.
+    """
+    found = _pool(boardsize, description)
+    games = dict.fromkeys(found.index[found.test_nodes == best.NODES], n_games)
+    games |= dict.fromkeys(_strongest(found), 4*n_games)
+    play([(int(i), int(i), n) for i, n in games.items()], pool, deadline, device=device,
+         study='mirror')
+
+
+def _strongest(found):
+    """Ids of three agents with 64 nodes, whose ratings make the frontier, and of three of all."""
+    exact = ratings.reference(found)
+    elo = ratings.ratings(found).elo.drop([] if exact is None else [exact], errors='ignore')
+    return sorted({*map(int, elo.nlargest(3).index),
+                   *map(int, elo[found.test_nodes == best.NODES].nlargest(3).index)})
 
 
 def between_rules(jobs, pool, n_games=RULE_GAMES, deadline=math.inf, device='cpu'):
@@ -137,8 +163,8 @@ def _pool(boardsize, description):
 
 def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIRECT_GAMES,
                report=print, wait=False):
-    """:func:`rate` and :func:`direct`, unless another sweep is rating these agents here: that would
-    play the same games.
+    """:func:`rate`, :func:`direct` and, for the paper's grid, :func:`mirror`, unless another sweep
+    is rating these agents here: that would play the same games.
 
     Args:
         wait: whether to wait, until the deadline, for another sweep to end: it may not have seen
@@ -156,6 +182,8 @@ def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIR
             return None
         rate(boardsize, description, pool, deadline=deadline, report=report)
         direct(boardsize, description, pool, direct_games, deadline)
+        if description.startswith('bee/'):
+            mirror(boardsize, description, pool, max(1, direct_games//2), deadline)
         return ratings.ratings(ratings.agents(boardsize, description))
 
 
