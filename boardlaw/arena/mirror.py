@@ -12,7 +12,8 @@ away at all, which happens at the rate p = (1 - e)^m. For small e
     p = sqrt(2q - 1).
 
 With White the agent wins nothing from a perfect player, so its win rate is p/2, and its Elo from
-perfect play 400 log10(p/(2 - p)).
+perfect play 400 log10(p/(2 - p)). On 3x3 to 5x5, where the exact solver can check it, p bounds what
+agents win, and strong agents are near it.
 
 Explained in the chapter book/calibration.ipynb.
 """
@@ -53,10 +54,10 @@ def as_black(rate):
 
 
 def elo(black_wins, games, level=.95):
-    """How far an agent should be from perfect play, by its games with itself.
+    """The Elo from perfect play that an agent can have at most, by its games with itself.
 
-    It is a guess for strong agents. One that gives the win away more than once a game is weaker
-    than this says, and a player that makes the most of a lost position finds more of its errors.
+    Strong agents are near it. Others are weaker, some by far: an agent may know one way to play,
+    and meets itself on no other, while a perfect player leads it elsewhere.
 
     Args:
         black_wins, games: counts, arrays.
