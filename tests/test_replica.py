@@ -12,7 +12,7 @@ import torch
 
 import boardlaw
 from boardlaw import arena, main, networks, pavlov, sql, sweep
-from boardlaw.arena import best, ratings
+from boardlaw.arena import best, mirror, ratings
 from boardlaw.hex import Hex
 from boardlaw.paper import data, fits
 from boardlaw.pavlov import runs, storage
@@ -124,6 +124,29 @@ def test_direct_ratings_agree_with_the_pools():
         assert len(near) > (10 if boardsize == 8 else 15)   # on 8x8 few runs get so far
         # Strength is not quite a line; but the two must tell one story.
         assert np.corrcoef(near.elo, pool[near.index])[0, 1] > .8
+
+
+def test_games_with_itself_bound_those_with_the_exact_player():
+    elo, rows = data.replica().elo, []
+    for boardsize in BOARDS:
+        agents = ratings.agents(boardsize, f'bee/{boardsize}')
+        own = mirror.played(boardsize, f'bee/{boardsize}')
+        assert (own.games >= 256).all() and best.top(boardsize, f'bee/{boardsize}') in own.index
+        assert set(agents.index[agents.test_nodes == best.NODES]) <= set(own.index)
+        said = mirror.elo(own.black_wins, own.games)
+        if boardsize <= 5:
+            met = best.against(ratings.reference(agents)).reindex(own.index)
+            rows.append(said.join(met).dropna().assign(games=own.games, elo=elo))
+        elif boardsize > sweep.training.SOLVED:
+            assert said.upper[elo[own.index].idxmax()] < -10, 'the best agent is not perfect'
+    rows = pd.concat(rows)
+    found = rows.black_wins/rows.black_games
+    error = np.sqrt(rows.rate*(1 - rows.rate)/rows.games/rows.as_black.clip(.2)**2
+                    + (found*(1 - found) + 1/rows.black_games)/rows.black_games)
+    off = found - rows.as_black
+    assert len(off) > 400 and (off > 2*error).mean() < .025 and not (off > 3.5*error).any()
+    strong = off[rows.elo > data.PERFECT]
+    assert len(strong) > 40 and abs(strong.mean()) < .03 and (strong.abs() < .05).mean() > .9
 
 
 def test_the_law_can_be_fitted():
