@@ -253,7 +253,7 @@ def side_by_side():
         return {}
     return {'{0}x{0} {1}x{2} {3}'.format(*shape, n): gpu_profile.side_by_side(
         shape, n, counts, 4., DEVICE)
-        for shape, n, counts in [((6, 16, 1), 1024, (1, 2, 4, 8)), ((8, 256, 4), 4096, (1, 2, 4))]}
+        for shape, n, counts in [((6, 16, 1), 1024, (1, 2, 4, 8)), ((8, 256, 4), 2048, (1, 2, 4))]}
 
 
 def matches():
