@@ -36,9 +36,9 @@ LARGEST = 1_500_000
 BUFFER = 2**22
 
 #: Multiply-adds of one step of a training's games, from which on it has a GPU to itself: a card's
-#: matrix units take milliseconds for them, as long as everything else in a step. What takes less
-#: leaves gaps, into which other runs fit.
-FILLS = 2e11
+#: matrix units take about a millisecond for them, not much less than everything else in a step.
+#: What takes less leaves gaps, into which other runs fit.
+FILLS = 1.5e11
 
 #: Runs side by side on one GPU. Each is waiting for Python or for small kernels most of the time;
 #: `make gpu-check` measures what side by side gains on a card.
