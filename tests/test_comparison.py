@@ -207,6 +207,38 @@ def database(tmp_path):
     return path
 
 
+def test_a_board_whose_best_agent_cannot_be_perfect_is_left_out(database, tmp_path):
+    """Of two boards without an exact player one counts: there Black wins what the best plays with
+    itself."""
+    def add(boardsize, black_wins, games=400):
+        name = str(boardsize)
+        sql.add_run(name, f'bee/{name}', boardsize, 2, 1, 64, {
+            'params': {'rule': 'corrected', 'c_puct': 1/4, 'nodes': 64, 'seed': 0}})
+        ids = [sql.add_agent(sql.add_snap(name, n, 1000*(n + 1), 1e7*(n + 1), {
+            'seconds': 1, 'cpu_seconds': 1}), 64, 1/4) for n in range(2)]
+        rows = [(ids[1], ids[0], 40, 10), (ids[0], ids[1], 15, 35)]
+        rows += [(ids[1], ids[1], black_wins, games - black_wins)] if games else []
+        sql.save_trials([{'black_agent': a, 'white_agent': b, 'black_wins': x, 'white_wins': y,
+                          'moves': 400, 'times': 1., 'study': 'mirror' if a == b else None}
+                         for a, b, x, y in rows])
+
+    with sql.use(database):
+        add(7, 360), add(8, 300), add(9, 0, games=0)
+    # Black's 9 in 10 are -36 Elo; 3 in 4 are -95, and -77 at the end of the interval.
+    with pytest.warns(UserWarning, match='left out: the best agents on 8x8 are more than 50 Elo'):
+        ours = data.replica(target=database)
+    assert set(ours.boardsize) == {3, 7, 9}, 'nothing is known against the last'
+    every = data.replica(target=database, unfinished=True)
+    assert every.groupby('boardsize').finished.all().to_dict() == {
+        3: True, 7: True, 8: False, 9: True}
+    assert every[every.finished].equals(ours)
+    other = sql.create(tmp_path/'8.sqlite')
+    with sql.use(other):
+        add(8, 300)
+    with pytest.raises(ValueError, match='train on, or pass unfinished=True'):
+        data.replica(target=other)
+
+
 def test_where_the_runs_come_from(database):
     ours = data.replica(target=database)
     each = comparison.runs(ours, database)

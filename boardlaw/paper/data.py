@@ -19,6 +19,7 @@ Compute counts one FLOP a multiply-add of the search's forward passes; no backwa
 Explained in the chapters book/scaling.ipynb and book/testtime.ipynb.
 """
 import json
+import warnings
 from functools import cache
 from importlib.resources import files
 
@@ -26,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from boardlaw import elos, sql
-from boardlaw.arena import best, ratings
+from boardlaw.arena import best, mirror, ratings
 
 TRAIN_NODES = 64        # search nodes in training, and in the paper's main figures
 PERFECT = -50           # the Elo from which the paper calls play perfect
@@ -55,20 +56,38 @@ def _published():
     return agents
 
 
-def replica(study='bee', target='replica') -> pd.DataFrame:
+def replica(study='bee', target='replica', unfinished=False) -> pd.DataFrame:
     """The agents of our own runs, an agents frame, indexed by the database's ids.
 
     `elo` is measured from the exact player where there is one (boards 3 to 6), so that 0 is perfect
-    play; elsewhere the board's best agent is 0. Further columns: `exact`, whether it is the exact
-    player; `lower` and `upper`, the 95 % interval of `elo`; `runtime`, the seconds that the
-    training took: processor time of all cores, or wall time if it ran on a GPU, for which the
-    processor mostly waits; and the training's `rule`, `c_puct` and `seed`.
+    play; elsewhere the board's best agent is 0. That agent may be far from perfect, as long as the
+    trainings of its board go on. Such a board is left out, with a warning: one whose best agent
+    shows, by its games with itself (:mod:`boardlaw.arena.mirror`), that it is more than 50 Elo
+    below perfect play.
+
+    Further columns: `exact`, whether 0 is the exact player; `finished`, as above; `lower` and
+    `upper`, the 95 % interval of `elo`; `runtime`, the seconds that the training took: processor
+    time of all cores, or wall time if it ran on a GPU, for which the processor mostly waits; and
+    the training's `rule`, `c_puct` and `seed`.
 
     Args:
         study: 'bee', the runs of the paper's figures, or 'lambda', those of the two rules.
         target: the database, as for `sql.use`.
+        unfinished: whether to keep the boards that are not finished.
+
+    Raises:
+        ValueError: there are no such agents.
     """
-    return _replica(study, str(target)).copy()
+    agents = _replica(study, str(target))
+    kept = agents if unfinished else agents[agents.finished]
+    if left := sorted(set(agents.boardsize) - set(kept.boardsize)):
+        boards = ', '.join(f'{b}x{b}' for b in left)
+        why = (f'the best agents on {boards} are more than {-PERFECT} Elo below perfect play, by '
+               'their games with themselves: train on, or pass unfinished=True')
+        if kept.empty:
+            raise ValueError(why)
+        warnings.warn(f'boards are left out: {why}', stacklevel=2)
+    return kept.copy()
 
 
 @cache
@@ -82,6 +101,8 @@ def _replica(study, target):
                 continue
             rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
             rated['exact'] = rated.elo.get(ratings.reference(found)) == 0   # it may have no games
+            rated['finished'] = rated.exact.all() or _may_be_perfect(
+                rated.elo.idxmax(), mirror.played(boardsize, f'{study}/{boardsize}'))
             frames.append(rated[rated.description != ratings.PERFECT].dropna(subset='elo'))
         times = sql.query('select snap, seconds, cpu_seconds from snap_details').set_index('snap')
         details = sql.query('select run, params, machine from run_details').set_index('run')
@@ -97,6 +118,13 @@ def _replica(study, target):
     agents['params'] = params(agents.width, agents.depth, agents.boardsize)
     agents.attrs['source'] = 'replica'
     return agents
+
+
+def _may_be_perfect(agent, own):
+    """Whether an agent can be perfect as the paper has it, by `own`, of :func:`mirror.played`;
+    yes, if it has not played itself."""
+    own = own.loc[own.index == agent]
+    return own.empty or mirror.elo(own.black_wins, own.games).upper.item() >= PERFECT
 
 
 def params(width, depth, boardsize):
