@@ -19,9 +19,10 @@ Explained in the chapter book/calibration.ipynb.
 """
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 from scipy.stats import beta
 
-from .. import sql
+from .. import elos, sql
 from . import ratings
 
 
@@ -78,6 +79,4 @@ def elo(black_wins, games, level=.95):
 
 
 def _elo(rate):
-    p = as_black(rate)
-    with np.errstate(divide='ignore'):
-        return 400*np.log10(p/(2 - p))
+    return elos.to_elo*logit(as_black(rate)/2)
