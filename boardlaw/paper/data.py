@@ -100,6 +100,8 @@ def _replica(study, target):
             if found.empty:     # a board of other studies alone
                 continue
             rated = found.join(ratings.ratings(found)[['elo', 'lower', 'upper']])
+            if rated.elo.isna().all():  # the exact player alone, or games yet to come
+                continue
             rated['exact'] = rated.elo.get(ratings.reference(found)) == 0   # it may have no games
             rated['finished'] = rated.exact.all() or _may_be_perfect(
                 rated.elo.idxmax(), mirror.played(boardsize, f'{study}/{boardsize}'))
