@@ -382,7 +382,7 @@ def test_a_sweep_waits_for_another_that_may_not_know_its_agents(root, monkeypatc
     work = []
     monkeypatch.setattr(rating, 'rate', lambda *args, **kwargs: work.append('rated'))
     for stage in ('direct', 'mirror'):
-        monkeypatch.setattr(rating, stage, lambda *args: None)
+        monkeypatch.setattr(rating, stage, lambda *args, **kwargs: None)
     monkeypatch.setattr(noise, '_measure', lambda ids: work.append('noise'))
 
     def other():
@@ -547,18 +547,37 @@ def test_ray_cluster_loses_a_worker(root):
         ray.shutdown()
 
 
-def test_rating_asks_for_more_where_the_design_expected_enough(monkeypatch):
+@pytest.fixture
+def rated_again(monkeypatch):
+    """Rates two agents, with these half intervals after each round of games: (what each round
+    aimed at, the lines reported)."""
+    def rate(reaches):
+        found = pd.DataFrame({'boardsize': 3, 'description': 'bee/3'}, [1, 2])
+        reaches, asked, lines = iter(reaches), [], []
+        played = pd.DataFrame({'black_agent': [1], 'white_agent': [2], 'black_wins': [1],
+                               'white_wins': [1]})
+        monkeypatch.setattr(rating, '_pool', lambda *_: found)
+        monkeypatch.setattr(ratings, 'trials', lambda _: played)
+        monkeypatch.setattr(ratings, 'ratings', lambda *_: (lambda reach: pd.DataFrame(
+            {'elo': 0., 'lower': -reach, 'upper': reach}, found.index))(next(reaches)))
+        monkeypatch.setattr(elos, 'suggest', lambda *_, until, **__: asked.append(until) or (
+            pd.DataFrame({'agent': [1], 'opponent': [2], 'games': [64]})))
+        monkeypatch.setattr(rating, 'play', lambda *_: None)
+        rating.rate(3, 'bee/3', sweep.Local(1), width=60, report=lines.append)
+        assert next(reaches, None) is None, 'it ended early'
+        return asked, lines
+    return rate
+
+
+def test_rating_asks_for_more_where_the_design_expected_enough(rated_again):
     """Else it would play one match a round without end, of agents who need it least."""
-    found = pd.DataFrame({'boardsize': 3, 'description': 'bee/3'}, [1, 2])
-    reaches, asked = iter([90., 70., 65., 50.]), []
-    played = pd.DataFrame({'black_agent': [1], 'white_agent': [2], 'black_wins': [1],
-                           'white_wins': [1]})
-    monkeypatch.setattr(rating, '_pool', lambda *_: found)
-    monkeypatch.setattr(ratings, 'trials', lambda _: played)
-    monkeypatch.setattr(ratings, 'ratings', lambda *_: (lambda reach: pd.DataFrame(
-        {'elo': 0., 'lower': -reach, 'upper': reach}, found.index))(next(reaches)))
-    monkeypatch.setattr(elos, 'suggest', lambda *_, until, **__: asked.append(until) or (
-        pd.DataFrame({'agent': [1], 'opponent': [2], 'games': [64]})))
-    monkeypatch.setattr(rating, 'play', lambda *_: None)
-    rating.rate(3, 'bee/3', sweep.Local(1), width=60, report=lambda line: None)
+    asked, lines = rated_again([90., 70., 65., 50.])
     assert len(asked) == 3 and asked == sorted(asked, reverse=True) and len(set(asked)) == 3
+    assert len(lines) == 4 and 'no longer' not in lines[-1]
+
+
+def test_rating_ends_where_more_games_do_not_help(rated_again):
+    """A pair's games tell only so much: it would play without end, or to the deadline."""
+    asked, lines = rated_again([math.inf, math.inf, 90., 89.9, 91., 80., 79.9, 80., 79.9])
+    assert len(asked) == 8
+    assert 'no longer' in lines[-1] and not any('no longer' in line for line in lines[:-1])

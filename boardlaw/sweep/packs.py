@@ -148,10 +148,7 @@ def _rate(item):
             return
         games = GAMES[torch.device(device).type]
         how = {'deadline': deadline, 'device': device}
-        rating.rate(boardsize, description, _Here(), games=games, **how)
-        rating.direct(boardsize, description, _Here(), **how)
-        if description.startswith('bee/'):
-            rating.mirror(boardsize, description, _Here(), **how)
+        rating.rate_fully(boardsize, description, _Here(), games=games, **how)
         rating.between_rules(jobs, _Here(), **how)
 
 

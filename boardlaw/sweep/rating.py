@@ -35,12 +35,21 @@ QUICK = 5
 #: Share of the width to which a round of games aims, as some intervals end wider than foreseen.
 AIM = .95
 
+#: Rounds of games in a row that may fail to narrow the wide intervals by a hundredth.
+PATIENCE, NARROWER = 2, .99
+
 _SEED = 2021
+_UNKNOWN = 1e4  # Elo, for an agent without games
 
 
 def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.inf, report=print,
          device='cpu'):
     """Plays what `elos.suggest` asks for until each agent is known to `width` Elo either way.
+
+    It ends earlier, and says so, where more games do not help: agents depart from one line
+    (:func:`boardlaw.elos.overdispersion`), so that a pair's games tell only so much, and the best
+    agent may have few opponents of its strength. More agents near it are needed then, such as the
+    same networks with larger trees.
 
     Args:
         pool: see :mod:`boardlaw.sweep.pools`.
@@ -52,7 +61,7 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
     Returns:
         The :func:`boardlaw.arena.ratings.ratings` at the end.
     """
-    aim = AIM
+    aim, widest, stuck = AIM, math.inf, 0
     while True:
         found = _pool(boardsize, description)
         played = ratings.trials(found)
@@ -63,6 +72,13 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
         report(f'{boardsize}x{boardsize}: {len(reach) - len(wide)} of {len(reach)} agents within '
                f'±{width:g} Elo, the widest ±{reach.max():.0f}, after {n_games} games')
         if wide.empty or time.time() > deadline:
+            return rated
+        total = wide.clip(upper=_UNKNOWN).sum()
+        stuck = 0 if total < NARROWER*widest else stuck + 1
+        widest = min(total, widest)
+        if stuck > PATIENCE:
+            report(f'{boardsize}x{boardsize}: more games between these agents no longer narrow the '
+                   'intervals; more agents near the best would, such as larger trees')
             return rated
         n = max(4*pool.workers, min(2*len(wide), 512))
         pairs = elos.pairs(played)
@@ -163,8 +179,8 @@ def _pool(boardsize, description):
 
 def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIRECT_GAMES,
                report=print, wait=False):
-    """:func:`rate`, :func:`direct` and, for the paper's grid, :func:`mirror`, unless another sweep
-    is rating these agents here: that would play the same games.
+    """:func:`rate_fully`, unless another sweep is rating these agents here: that would play the
+    same games.
 
     Args:
         wait: whether to wait, until the deadline, for another sweep to end: it may not have seen
@@ -180,11 +196,22 @@ def rate_alone(boardsize, description, pool, deadline=math.inf, direct_games=DIR
         except BlockingIOError:
             report(f'{boardsize}x{boardsize}: is rated by another sweep')
             return None
-        rate(boardsize, description, pool, deadline=deadline, report=report)
-        direct(boardsize, description, pool, direct_games, deadline)
-        if description.startswith('bee/'):
-            mirror(boardsize, description, pool, max(1, direct_games//2), deadline)
+        rate_fully(boardsize, description, pool, direct_games, deadline=deadline, report=report)
         return ratings.ratings(ratings.agents(boardsize, description))
+
+
+def rate_fully(boardsize, description, pool, direct_games=DIRECT_GAMES, games=MATCH, report=print,
+               **how):
+    """:func:`rate`, :func:`direct` and, for the paper's grid, :func:`mirror`.
+
+    Args:
+        games, report: as for :func:`rate`.
+        how: deadline, device.
+    """
+    rate(boardsize, description, pool, games=games, report=report, **how)
+    direct(boardsize, description, pool, direct_games, **how)
+    if description.startswith('bee/'):
+        mirror(boardsize, description, pool, max(1, direct_games//2), **how)
 
 
 def play(matches, pool, deadline=math.inf, more=False, device='cpu', study=None):
