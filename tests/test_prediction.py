@@ -94,6 +94,19 @@ def test_outcomes():
     assert only_end.found.notna().all() and only_end.verdict.iloc[-1] == 'did not hold'
 
 
+def test_a_training_that_goes_on_is_read_from_below():
+    found = agents(np.random.default_rng(0), range(3, 7), 0)
+    made = prediction.predict(found[found.boardsize <= 5], [6], n_resamples=5)
+    begun = found[(found.boardsize == 6) & (found.elo < -400)]
+    table = prediction.outcome(made, begun, below=True)
+    reached = table.elo < -400
+    assert reached.sum() == 2 and table.found[~reached].isna().all()
+    assert table.verdict.tolist() == ['held', 'held', 'open', 'open']
+    np.testing.assert_allclose(np.log10(table.found/table.train_flops)[reached], 0, atol=.1)
+    # Read from its end it would seem to play perfectly.
+    assert prediction.outcome(made, begun).found.iloc[-1] < table.train_flops.iloc[-1]/10
+
+
 def test_bad_input():
     found = agents(np.random.default_rng(0), range(3, 6), .1)
     with pytest.raises(ValueError, match=r'board sizes \[5\] are not larger'):

@@ -102,8 +102,12 @@ def predict(agents, boardsizes, level=.9, n_resamples=200, seed=0):
 def levels(law, boardsize):
     """The levels of Elo at which a board's frontier is predicted: three on the law's way from
     random to perfect play, rounded to 10, and perfect play."""
-    start = law.plateau_boardsize*boardsize + law.plateau_const
-    return [round(share*start, -1) for share in SHARES] + [data.PERFECT]
+    return [round(share*start(law, boardsize), -1) for share in SHARES] + [data.PERFECT]
+
+
+def start(law, boardsize):
+    """Elo at which a board's frontier begins, with agents that play at random."""
+    return law.plateau_boardsize*boardsize + law.plateau_const
 
 
 def distances(frontiers, law):
@@ -129,7 +133,7 @@ def leverage(seen, boardsize):
     return 1/len(seen) + (boardsize - seen.mean())**2/((seen - seen.mean())**2).sum()
 
 
-def outcome(prediction, agents):
+def outcome(prediction, agents, below=False):
     """Whether a prediction held.
 
     A level that the board's agents never reach has not held if they were trained for more compute
@@ -139,6 +143,9 @@ def outcome(prediction, agents):
     Args:
         prediction: a :class:`Prediction`.
         agents: boardsize, run, train_flops, elo; of the predicted boards those that there are.
+        below: whether to count from below, for boards whose trainings go on: the start of a
+            frontier, in place of its end, is put where the law has it. How far that is from perfect
+            play the law has to foretell as well, so this is the rougher reading.
 
     Returns:
         The prediction's table with `found`, the compute that it took (nan if it was not reached),
@@ -147,6 +154,10 @@ def outcome(prediction, agents):
     columns = 'boardsize', 'run', 'train_flops', 'elo'
     agents = data.best_at_zero(data.train_agents(agents, *columns))
     fronts = dict(list(data.frontier(agents).groupby('boardsize')))
+    if below:
+        law = fits.ChangePoint(**prediction.law)
+        fronts = {b: f.assign(elo=f.elo - f.elo.iloc[0] + start(law, b))
+                  for b, f in fronts.items()}
     table = prediction.table.copy()
 
     def found(row):
