@@ -14,7 +14,7 @@ import boardlaw
 from boardlaw import arena, main, networks, pavlov, sql, sweep
 from boardlaw.arena import best, mirror, ratings
 from boardlaw.hex import Hex
-from boardlaw.paper import data, fits
+from boardlaw.paper import data, fits, prediction
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import Config
 from boardlaw.sql import database
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(not database.REPLICA.exists(), reason='no replic
 
 BOARDS = {3: 8, 4: 8, 5: 5, 6: 8, 7: 6, 8: 6}   # least number of runs
 SHORT = {7: -90., 8: -120.}     # Elo that 64 nodes reach where training ended before -50
+BEGUN = {9: 6}     # the same of boards whose best agent is not perfect yet
 SOLVED = [b for b in BOARDS if b <= sweep.training.SOLVED]
 
 
@@ -53,6 +54,22 @@ def test_runs_snapshots_and_intervals(boardsize):
     width, depth = sweep.grid.CHEAPEST[boardsize]
     cheapest = agents.query('width == @width and depth == @depth')
     assert cheapest.elo.max() > reached
+
+
+@pytest.mark.parametrize('boardsize', BEGUN)
+def test_a_board_that_is_begun(boardsize):
+    every = data.replica(unfinished=True)
+    agents = every.query('boardsize == @boardsize and test_nodes == 64')
+    snapshots = agents.groupby('run').idx.nunique()
+    assert len(snapshots) >= BEGUN[boardsize] and snapshots.min() >= 12
+    assert not agents.finished.any() and (agents.runtime > 0).all()
+    top = best.top(boardsize, f'bee/{boardsize}')
+    own = mirror.played(boardsize, f'bee/{boardsize}').loc[[top]]
+    assert mirror.elo(own.black_wins, own.games).upper.item() < data.PERFECT
+    # The prediction, written down before, can be read from below.
+    made = prediction.load(sorted((database.REPLICA.parent/'predictions').iterdir())[-1])
+    told = prediction.outcome(made, every, below=True)
+    assert told.found.notna().sum() >= 2 and not (told.verdict == 'did not hold').any()
 
 
 def test_zero_is_the_exact_player():
@@ -109,8 +126,10 @@ def test_the_commands_that_are_named_plan_these_runs():
     assert {sweep.find(job, known) for job in planned} == set(known)
 
 
-def test_a_study_is_of_its_own_boards():
+def test_a_study_is_of_its_own_boards(recwarn):
     assert set(data.replica().boardsize) == set(BOARDS)
+    assert set(data.replica(unfinished=True).boardsize) == {*BOARDS, *BEGUN}
+    assert not recwarn.list, 'the docstring says what is left out'
     assert set(data.replica('lambda').boardsize) == {3, 4, 5, 6, 7}
     with pytest.raises(ValueError, match="no rated agents of the study 'zeta'"):
         data.replica('zeta')
@@ -186,9 +205,10 @@ def test_every_network_ships_but_for_studies_of_which_the_ends_do(unpacked):
     for run, numbers in promised.items():
         assert list(storage.snapshots(run).query('present').index) == numbers
     ends = known[of_ends & known.run.isin(promised.keys())].drop_duplicates('run', keep='last')
-    assert set(ends.boardsize) == {6, 7}
+    assert set(ends.boardsize) == {6, 7, *BEGUN}
     loaded = arena.load(ends.index)
-    assert sorted(agent.rule for agent in loaded.values()) == ['2021']*6 + ['corrected']*6
+    of_rules = [loaded[i].rule for i in ends.index if ends.boardsize[i] not in BEGUN]
+    assert sorted(of_rules) == ['2021']*6 + ['corrected']*6
     with pytest.raises(storage.NotFound):
         arena.load(known[of_ends].index[~known[of_ends].run.isin(promised.keys())][:1])
 
@@ -235,6 +255,16 @@ def test_pack_and_unpack(few, tmp_path, monkeypatch):
         shipping.unpack()
         again = shipping.pack(made, tmp_path/'other')[1]
         assert again.read_bytes() == first
+
+
+def test_packing_over_a_database_that_was_read_before(unpacked, tmp_path, monkeypatch):
+    every = shipping._snapshots
+    monkeypatch.setattr(shipping, '_snapshots', lambda db: dict(list(every(db).items())[:2]))
+    with sql.use(sql.create(tmp_path/database.REPLICA.name)):
+        assert sql.agent_query().empty
+    _, archive = shipping.pack(database.REPLICA, tmp_path)
+    with tarfile.open(archive) as file:
+        assert len({Path(name).parts[0] for name in file.getnames()}) == 2
 
 
 def test_large_networks_take_half_the_room(few, monkeypatch, tmp_path):

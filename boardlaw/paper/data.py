@@ -61,9 +61,9 @@ def replica(study='bee', target='replica', unfinished=False) -> pd.DataFrame:
 
     `elo` is measured from the exact player where there is one (boards 3 to 6), so that 0 is perfect
     play; elsewhere the board's best agent is 0. That agent may be far from perfect, as long as the
-    trainings of its board go on. Such a board is left out, with a warning: one whose best agent
-    shows, by its games with itself (:mod:`boardlaw.arena.mirror`), that it is more than 50 Elo
-    below perfect play.
+    trainings of its board go on. Such a board is left out: one whose best agent shows, by its games
+    with itself (:mod:`boardlaw.arena.mirror`), that it is more than 50 Elo below perfect play. In
+    the shipped database 9x9 is one; of boards left out of another database a warning tells.
 
     Further columns: `exact`, whether 0 is the exact player; `finished`, as above; `lower` and
     `upper`, the 95 % interval of `elo`; `runtime`, the seconds that the training took: processor

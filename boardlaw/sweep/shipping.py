@@ -33,12 +33,15 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 8 --runs 1 --test-boards 8',
             'sweep --boards 8 --networks 128x4 --samples 2e7 --test-boards 8',
             'sweep --boards 8 --runs 6 --largest 100000 --samples 1e7 --test-boards 8',
+            'sweep --boards 9 --networks 256x4 --samples 1.95e7 --test-boards 9',
+            'sweep --boards 9 --networks 128x4 --samples 1.7e7',
+            'sweep --boards 9 --networks 64x2,32x2,8x1,1x1 --samples 1e7',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
             'sweep --boards 6,7 --study lambda --seeds 3']
 
-#: Studies whose snapshots take too much room. Of their runs with a learning curve the last one
-#: ships, of the others only the ratings.
-ENDS = ['lambda/6', 'lambda/7']
+#: Descriptions of runs whose snapshots take too much room. Of those with a learning curve the last
+#: one ships, of the others only the ratings.
+ENDS = ['lambda/6', 'lambda/7', 'bee/9']
 
 _PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # nobody's business
 
@@ -60,7 +63,7 @@ def pack(database, folder=REPLICA.parent):
         sql.execute('vacuum into :path', path=str(partial))
     partial.replace(target)
     with tarfile.open(archive, 'w:xz') as file:
-        for name, content in contents(target):
+        for name, content in contents(database):    # an open connection may hold the old target
             member = tarfile.TarInfo(name)   # of 1970, so that the same runs make the same file
             member.size = len(content)
             file.addfile(member, io.BytesIO(content))
