@@ -106,7 +106,11 @@ def levels(law, boardsize):
 
 
 def start(law, boardsize):
-    """Elo at which a board's frontier begins, with agents that play at random."""
+    """Elo at which a board's frontier begins, with agents that play at random.
+
+    Args:
+        law: a :class:`boardlaw.paper.fits.ChangePoint`.
+    """
     return law.plateau_boardsize*boardsize + law.plateau_const
 
 
