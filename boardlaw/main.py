@@ -122,7 +122,8 @@ def _add_jobs(parser):
     parser.add_argument('--largest', type=int, metavar='N', help='leave networks with more '
                         'parameters than this out of the grid')
     parser.add_argument('--samples', type=float, metavar='N', help='samples of a run of '
-                        'the grid or a long one (default: as suits its board)')
+                        'the grid or a long one (default: as suits its board); runs that ended '
+                        'with fewer go on')
 
 
 def _jobs(boards, study, seeds, n_runs, shapes, largest, samples, **others):

@@ -70,6 +70,7 @@ def train(boardsize=None, width=None, depth=None, *, n_envs=None, buffer_len=Non
             Without any the run stops as the paper's did, after its last snapshot or at
             :data:`SAMPLES`.
         snapshots: train FLOPs, ascending, at which to save the agent; by default :func:`schedule`.
+            Those of a run to go on with may be followed by later ones.
         description: of the run, by default 'bee/<boardsize>' as for the paper's.
         resume: a run to go on with, by name or index (-1 is the newest). It keeps its settings, and
             its limits unless new ones are given.
@@ -103,9 +104,12 @@ def train(boardsize=None, width=None, depth=None, *, n_envs=None, buffer_len=Non
     else:
         run = runs.resolve(resume)
         config = _config(run, given, snapshots)
-        if limits:
+        changed = {'limits': limits} if limits else {}
+        if snapshots is not None:
+            changed['snapshots'] = [float(x) for x in snapshots]
+        if changed:
             with runs.update(run) as info:
-                info['params']['limits'] = limits
+                info['params'] |= changed
     # Torch's parallel regions over the tensors of a small network only wait for each other.
     small = config.batch_size*config.flops_per_sample/config.n_nodes < 2e7
     with _signals() as stopped, _torch_threads(1 if small else None), \
@@ -377,8 +381,13 @@ def _config(run, given, snapshots):
                           f'training: {e}'[:1000]) from e
     differ = [f'{k}={getattr(config, k)!r}, not {v!r}' for k, v in given.items()
               if getattr(config, k) != v]
-    if snapshots is not None and list(map(float, snapshots)) != params.get('snapshots'):
-        differ.append('other snapshots')
+    own = list(params.get('snapshots') or schedule(config.boardsize))
+    kept = runs.info(run)['_files']
+    if storage.SNAPSHOT.format(n=len(own) - 1) in kept and storage.LATEST not in kept:
+        raise BadConfig(f'Run "{run}" was kept without its savepoint, so it cannot go on: train '
+                        'anew with its settings (runs.info(run)["params"])')
+    if snapshots is not None and [float(x) for x in snapshots][:len(own)] != own:
+        differ.append('snapshots that do not begin with its own')
     if differ:
         raise BadConfig(f'Run "{run}" goes on with the settings that it began with: '
                         + '; '.join(differ))

@@ -319,6 +319,50 @@ def test_the_two_rules_meet_where_all_else_is_equal(root):
         assert (found.idx == last)[[*met.black_agent, *met.white_agent]].all()
 
 
+def test_a_finished_run_goes_on_when_more_is_asked_for(root):
+    database = sql.create(root/'x.sqlite')
+
+    def trained(samples):
+        jobs = sweep.plan([3], settings=TINY, n_runs=1, samples=samples)
+        sweep.train_all(jobs, Here(), database, report=lambda line: None)
+        assert sweep.done(*jobs)
+        return jobs[0]
+
+    short = trained(3000)
+    run = sweep.find(short)
+    for _ in range(2):
+        long = trained(12_000)
+        assert runs.names() == [run] and sweep.find(long) == sweep.find(short) == run
+        assert sweep.done(short) and long.snapshots[-1] > short.snapshots[-1]
+    own = runs.info(run)['params']['snapshots']
+    assert own == sorted({*short.snapshots, *long.snapshots})
+    with sql.use(database):
+        assert len(sql.agent_query().query('width > 0')) == len(own)
+    carried_on = dict(zip(own, snapshots(run)))
+    with pavlov.use_root(root/'straight'):
+        straight = dict(zip(long.snapshots, snapshots(sweep.find(trained(12_000)))))
+    assert len(straight) == len(long.snapshots)
+    assert all(same(carried_on[x], straight[x]) for x in straight)
+
+    pavlov.files.remove(run, [storage.LATEST])    # as in a package: it cannot go on
+    longer = trained(30_000)
+    assert len(runs.names()) == 2 and sweep.find(longer) != run
+    assert sweep.find(long) == run
+
+
+def test_finished_runs_take_none_of_a_sweeps_time(root, monkeypatch):
+    jobs = sweep.plan([3], settings=TINY, n_runs=3)
+    monkeypatch.setattr(plans, '_seconds_per_sample', lambda config, device: 1.)
+    for stage in ('rate_alone', 'between_rules', 'measure_noise'):
+        monkeypatch.setattr(sweep, stage, lambda *args, **kwargs: {})
+    lines = []
+    for n in (1, 2, 3, 3):    # one fits into this time, each time
+        sweep.sweep(jobs, minutes=1, pool=Here(), report=lines.append)
+        assert [sweep.done(job) for job in jobs] == [i < n for i in range(3)]
+    assert [line for line in lines if 'fit' in line] == [
+        f'{min(n, 1)} of {n} runs fit into 1 minutes' for n in (3, 2, 1, 0)]
+
+
 def test_killed_workers_change_nothing(root):
     """Kills the workers again and again; the snapshots are those of trainings left alone."""
     settings = {3: (64, 1e-3, 60_000)}

@@ -387,6 +387,16 @@ def test_a_finished_run_can_be_extended(straight):
     assert counts[0] == counts[1]
 
 
+def test_a_finished_run_can_have_later_snapshots(straight):
+    first = SCHEDULE[:2]
+    run = training.train(**SMALL, flops=first[-1], snapshots=first)
+    assert storage.snapshots(run).index.tolist() == [0, 1]
+    training.train(resume=run, samples=6000, snapshots=SCHEDULE, progress=False)
+    assert_equal(result(run)['snapshots'], straight['snapshots'])
+    assert runs.info(run)['params']['snapshots'] == SCHEDULE
+    assert training.train(resume=run, snapshots=SCHEDULE, progress=False) == run
+
+
 def savepoint():
     """When the newest run's savepoint was written; 0 if there is none."""
     found = [f.stat().st_mtime_ns for f in runs.folder().glob('*/storage.latest.pkl')]
@@ -479,7 +489,9 @@ def test_control_c_saves_first_and_a_second_process_is_refused(output):
 
 def test_settings_of_a_run_are_kept():
     run = training.train(**SMALL, samples=500, lr=2e-3)
-    for wrong in (dict(width=4), dict(lr=1e-3), dict(seed=1), dict(snapshots=[1.])):
+    longer = [*training.schedule(SMALL['boardsize']), 1e18]
+    for wrong in (dict(width=4), dict(lr=1e-3), dict(seed=1), dict(snapshots=[1.]),
+                  dict(snapshots=longer[:-2]), dict(snapshots=longer[1:])):
         with pytest.raises(BadConfig, match='goes on with the settings'):
             training.train(resume=run, **wrong)
     assert training.train(resume=run, lr=2e-3, width=2, samples=600, progress=False) == run
@@ -490,6 +502,15 @@ def test_runs_that_cannot_be_resumed(output):
     (output / 'pavlov').symlink_to(FIXTURES / 'pavlov')
     with pytest.raises(BadConfig, match='not trained by this package'):
         training.train(resume=-1)
+
+
+def test_a_run_that_was_kept_without_its_savepoint_does_not_go_on():
+    run = training.train(**SMALL, flops=SCHEDULE[0], snapshots=SCHEDULE[:1])
+    pavlov.files.remove(run, [storage.LATEST])
+    before = runs.info(run)
+    with pytest.raises(BadConfig, match='without its savepoint'):
+        training.train(resume=run, snapshots=SCHEDULE, flops=SCHEDULE[-1], progress=False)
+    assert runs.info(run) == before
 
 
 def test_a_run_without_its_savepoint_is_not_begun_anew():

@@ -14,7 +14,7 @@ import time
 
 from .. import pavlov, sql
 from ..arena import ratings
-from . import pools
+from . import pools, state
 from .grid import Job, fitting, lambda_study, long_runs, plan
 from .noise import measure_noise
 from .pools import Local, Lost, Ray
@@ -40,7 +40,8 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
     Args:
         jobs: what to train, see :func:`plan`, :func:`long_runs` and
             :func:`lambda_study`.
-        minutes: time for training and rating together; None: all of them are trained and rated.
+        minutes: time for training and rating together, of which runs that are finished take none;
+            None: all of them are trained and rated.
         pool: :class:`Local` (the default) or :class:`Ray`.
         database: path or URL of the evaluation database; by default replica.sqlite in the folder of
             runs. It is made if it is not there.
@@ -58,8 +59,11 @@ def sweep(jobs, minutes=None, pool=None, database=None, test_boards=(), device='
     limit = math.inf if minutes is None else 60*minutes
     database = sql.create(database or pavlov.root()/'replica.sqlite')
     if minutes is not None:
-        wanted, jobs = len(jobs), fitting(jobs, limit*(1 - RATING_SHARE)*pool.workers, device)
-        report(f'{len(jobs)} of {wanted} runs fit into {minutes:g} minutes')
+        known = state.descriptions()
+        todo = [job for job in jobs if not done(job, known)]
+        chosen = fitting(todo, limit*(1 - RATING_SHARE)*pool.workers, device)
+        report(f'{len(chosen)} of {len(todo)} runs fit into {minutes:g} minutes')
+        jobs = [job for job in jobs if job in chosen or job not in todo]
     train_all(jobs, pool, database, began + limit*(1 - RATING_SHARE), device, report)
     groups = sorted({(job.config.boardsize, job.description) for job in jobs})
     with sql.use(database):

@@ -244,7 +244,7 @@ def _contents(job, run):
     """(file name, bytes) of what the state keeps of a run: no locks, of a finished run no
     savepoint; the description comes last and lists the others."""
     info, kept = runs.info(run), {}
-    finished = state.done(job)
+    finished = state.done(job) and info['params']['snapshots'][-1] == job.snapshots[-1]
     for path in sorted(runs.path(run).iterdir()):
         if path.name.startswith(('_', '.')) or (finished and path.name == storage.LATEST):
             continue

@@ -4,7 +4,8 @@
 with its description and snapshots, but no statistics and no savepoint, which are large. Snapshots
 of networks with more than :data:`EXACT` parameters have matrices in half precision, which takes
 half the room; but each run's first is exact, so that a training made anew can be compared with it.
-After :func:`unpack` the agents can play, be rated again, or be trained further.
+After :func:`unpack` the agents can play and be rated again, but not be trained further: that takes
+a savepoint.
 """
 import io
 import json

@@ -15,22 +15,38 @@ def descriptions():
 def find(job, known=None):
     """The name of a job's run in the folder of runs, or None.
 
+    It has the job's settings and its snapshots, and maybe more of them. Where there is none, it is
+    a shorter one that can go on to the job's end: its savepoint is there, and as far as it goes
+    it has the same snapshots.
+
     Args:
         known: :func:`descriptions`, for many jobs in a row.
     """
-    wanted = job.config.params()
+    wanted, longer, shorter = job.config.params(), [], []
     for name, info in (descriptions() if known is None else known).items():
         params = info['params']
-        if info['description'] == job.description and params.get('snapshots') == job.snapshots \
-                and all(params.get(k) == v for k, v in wanted.items()):
+        if info['description'] != job.description or any(params.get(k) != v
+                                                         for k, v in wanted.items()):
+            continue
+        own = params.get('snapshots') or []
+        if own == job.snapshots:
             return name
-    return None
+        so_far = [x for x in job.snapshots if own and x <= own[-1]]
+        if so_far and set(so_far) <= set(own):
+            if so_far == job.snapshots:
+                longer.append(name)
+            elif storage.LATEST in info['_files']:
+                shorter.append(name)
+    return next(iter(longer + shorter), None)
 
 
 def done(job, known=None):
-    """Whether a job's run has its last snapshot; `known` as for :func:`find`."""
+    """Whether a job's run has the job's last snapshot; `known` as for :func:`find`."""
     run = find(job, known)
-    return run is not None and storage.snapshots(run).present.get(len(job.snapshots) - 1, False)
+    if run is None:
+        return False
+    own, last = runs.info(run)['params']['snapshots'], job.snapshots[-1]
+    return last in own and storage.snapshots(run).present.get(own.index(last), False)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from .. import arena, pavlov, sql, threads
-from ..pavlov import storage
+from ..pavlov import runs, storage
 from ..training import train
 from . import state
 
@@ -101,11 +101,13 @@ def _train(item):
         run = state.find(job)
         settings = job.config.params()
         settings['n_nodes'] = settings.pop('nodes')
+        end = job.snapshots[-1]
         if run is not None:
-            settings = {'resume': run}
+            own = runs.info(run)['params']['snapshots']
+            later = [x for x in job.snapshots if x > own[-1]]
+            settings = {'resume': run, 'snapshots': own + later, 'flops': end}
         else:
-            settings |= {'snapshots': job.snapshots, 'description': job.description,
-                         'flops': job.snapshots[-1]}
+            settings |= {'snapshots': job.snapshots, 'description': job.description, 'flops': end}
         with warnings.catch_warnings():     # they would run into the lines of the others' progress
             warnings.simplefilter('ignore')
             run = train(**settings, device=device, progress=False)
