@@ -225,6 +225,8 @@ def add_predict(commands):
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--boards', type=_numbers, metavar='S,S', help='the larger boards')
     what.add_argument('--check', metavar='FILE', help='a prediction, to be set beside the agents')
+    parser.add_argument('--below', action='store_true', help='check it on boards whose trainings '
+                        'go on: count Elo from random play, where the law has that')
     parser.add_argument('--seen', type=_numbers, metavar='S,S', help='boards to predict from '
                         '(default: all that have agents)')
     parser.add_argument('--to', default='predictions', metavar='FOLDER', help='where the '
@@ -236,12 +238,15 @@ def add_predict(commands):
     parser.set_defaults(run=predict)
 
 
-def predict(boards, check, seen, to, database, published):
+def predict(boards, check, below, seen, to, database, published):
     from . import paper
     from .paper import prediction
-    agents = paper.published() if published else paper.replica(target=database)
+    if below and check is None:
+        raise ValueError('--below is for a prediction to --check')
+    agents = (paper.published() if published else
+              paper.replica(target=database, unfinished=below))
     if check is not None:
-        table = prediction.outcome(prediction.load(check), agents)
+        table = prediction.outcome(prediction.load(check), agents, below)
     else:
         agents = agents[agents.boardsize.isin(seen)] if seen else agents
         made = prediction.predict(agents, boards)

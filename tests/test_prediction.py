@@ -142,5 +142,10 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     assert len(rows) == 5 and path.startswith(str(tmp_path))
     main.main(['predict', '--published', '--check', path])
     assert capsys.readouterr().out.count('held') + 1 >= 4
+    main.main(['predict', '--published', '--check', path, '--below'])
+    read = prediction.outcome(prediction.load(path), paper.published(), below=True)
+    assert f'{read.found.iloc[1]:.2e}' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='a prediction to --check'):
+        main.main(['predict', '--boards', '6', '--below'])
     with pytest.raises(SystemExit):
         main.main(['predict', '--boards', '6', '--check', path])

@@ -43,6 +43,10 @@ class ChangePoint:
         """Fitted minus measured Elo, one for each row of a frontier frame."""
         return self.predict(frontiers.boardsize, frontiers.train_flops) - frontiers.elo.to_numpy()
 
+    def plateau(self, boardsize):
+        """The Elo of random play, where a frontier begins."""
+        return self.plateau_boardsize*np.asarray(boardsize, float) + self.plateau_const
+
     def takeoff(self, boardsize):
         """The compute at which the incline leaves the plateau."""
         gap = ((self.plateau_boardsize - self.incline_boardsize)*np.asarray(boardsize, float)

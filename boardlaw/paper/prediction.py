@@ -102,16 +102,18 @@ def predict(agents, boardsizes, level=.9, n_resamples=200, seed=0):
 def levels(law, boardsize):
     """The levels of Elo at which a board's frontier is predicted: three on the law's way from
     random to perfect play, rounded to 10, and perfect play."""
-    return [round(share*start(law, boardsize), -1) for share in SHARES] + [data.PERFECT]
+    return [round(float(share*law.plateau(boardsize)), -1) for share in SHARES] + [data.PERFECT]
 
 
-def start(law, boardsize):
-    """Elo at which a board's frontier begins, with agents that play at random.
+def from_below(frontiers, law):
+    """Frontiers with the first Elo of each put where the law has random play.
 
     Args:
+        frontiers: as for :func:`boardlaw.paper.fits.fit_frontier`.
         law: a :class:`boardlaw.paper.fits.ChangePoint`.
     """
-    return law.plateau_boardsize*boardsize + law.plateau_const
+    first = frontiers.groupby('boardsize').elo.transform('first')
+    return frontiers.assign(elo=frontiers.elo - first + law.plateau(frontiers.boardsize))
 
 
 def distances(frontiers, law):
@@ -147,9 +149,9 @@ def outcome(prediction, agents, below=False):
     Args:
         prediction: a :class:`Prediction`.
         agents: boardsize, run, train_flops, elo; of the predicted boards those that there are.
-        below: whether to count from below, for boards whose trainings go on: the start of a
-            frontier, in place of its end, is put where the law has it. How far that is from perfect
-            play the law has to foretell as well, so this is the rougher reading.
+        below: whether to count :func:`from_below`, for boards whose trainings go on. How far a
+            frontier's start is from perfect play the law has to foretell as well, so this is the
+            rougher reading.
 
     Returns:
         The prediction's table with `found`, the compute that it took (nan if it was not reached),
@@ -157,11 +159,10 @@ def outcome(prediction, agents, below=False):
     """
     columns = 'boardsize', 'run', 'train_flops', 'elo'
     agents = data.best_at_zero(data.train_agents(agents, *columns))
-    fronts = dict(list(data.frontier(agents).groupby('boardsize')))
+    fronts = data.frontier(agents)
     if below:
-        law = fits.ChangePoint(**prediction.law)
-        fronts = {b: f.assign(elo=f.elo - f.elo.iloc[0] + start(law, b))
-                  for b, f in fronts.items()}
+        fronts = from_below(fronts, fits.ChangePoint(**prediction.law))
+    fronts = dict(list(fronts.groupby('boardsize')))
     table = prediction.table.copy()
 
     def found(row):
