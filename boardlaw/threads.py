@@ -9,6 +9,7 @@ import platform
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -54,3 +55,15 @@ def split(function, n, least=1):
         return [function(0, n)]
     edges = [n * i // k for i in range(k + 1)]
     return list(_pool(n_threads(), os.getpid()).map(function, edges[:-1], edges[1:]))
+
+
+@contextmanager
+def torch_threads(n):
+    """A context in which torch computes on `n` threads; None leaves it as it is."""
+    before = torch.get_num_threads()
+    if n is not None:
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

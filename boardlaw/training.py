@@ -17,10 +17,11 @@ from dataclasses import fields
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from .pavlov import CorruptFile, NotFound, files, logs, runs, stats, storage
+from .progress import Bar
 from .selfplay import BadConfig, Config, Trainer
+from .threads import torch_threads
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def train(boardsize=None, width=None, depth=None, *, n_envs=None, buffer_len=Non
                 info['params'] |= changed
     # Torch's parallel regions over the tensors of a small network only wait for each other.
     small = config.batch_size*config.flops_per_sample/config.n_nodes < 2e7
-    with _signals() as stopped, _torch_threads(1 if small else None), \
+    with _signals() as stopped, torch_threads(1 if small else None), \
             runs.claim(run, 'train'), logs.to_run(run):
         _Run(run, config, device).train(progress, save_seconds, stopped)
     return run
@@ -153,7 +154,7 @@ class _Run:
         trainer = self.trainer
         began, began_cpu = time.monotonic() - self.runtime, time.process_time() - self.cputime
         window = max(1, min(STATS_EVERY, self.config.buffer_len))
-        bar = _Bar(self, progress)
+        bar = Bar(self, progress)
         with stats.to_run(self.run, WRITER, append=True) as writer, bar:
             saved = time.monotonic()
             while self.done() < 1 and not stopped:
@@ -305,44 +306,6 @@ def _report_gpu(device):
         stats.mean(channel, x, 1)
 
 
-class _Bar:
-    """The progress bar: rates since its last change, compute so far, loss, time left."""
-
-    def __init__(self, run, shown):
-        self.run, self.shown = run, shown
-
-    def __enter__(self):
-        form = '{desc}{percentage:3.0f}%|{bar:16}| {elapsed}<{remaining}{postfix}'
-        self.bar = tqdm(total=1., initial=min(1., self.run.done()), disable=not self.shown,
-                        desc=self.run.run, bar_format=form)
-        self.at, self.steps = time.monotonic(), self.run.trainer.step
-        return self
-
-    def __exit__(self, *exc):
-        self.update(last=True)
-        self.bar.close()
-
-    def update(self, last=False):
-        now, trainer, config = time.monotonic(), self.run.trainer, self.run.config
-        if not (self.shown and (last or now - self.at > .5)):
-            return
-        rate = (trainer.step - self.steps)*config.n_envs/max(now - self.at, 1e-9)
-        self.at, self.steps = now, trainer.step
-        parts = [f'{trainer.n_flops:.1e} FLOPs',
-                 *(f'{k} {x:.3f}' for k, x in self.run.loss.items())]
-        if not last:
-            sims = rate*(config.n_nodes - 1)
-            parts = [f'{_short(rate)} samples/s', f'{_short(sims)} sims/s', *parts]
-        if not trainer.buffer.full:
-            parts.append('filling the buffer')
-        self.bar.n = min(1., self.run.done())
-        self.bar.set_postfix_str(', '.join(parts))
-
-
-def _short(x):
-    return f'{x/1e6:.1f}M' if x >= 1e6 else f'{x/1e3:.1f}k' if x >= 1e3 else f'{x:.0f}'
-
-
 def _device(name):
     try:
         device = torch.device(name)
@@ -392,17 +355,6 @@ def _config(run, given, snapshots):
         raise BadConfig(f'Run "{run}" goes on with the settings that it began with: '
                         + '; '.join(differ))
     return config
-
-
-@contextmanager
-def _torch_threads(n):
-    before = torch.get_num_threads()
-    if n is not None:
-        torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -69,6 +69,7 @@ INTERNAL = {
     'boardlaw.tiles': 'products by the tiles of a CPU, for the kernels',
     'boardlaw.gpu': 'a switch, for the kernels',
     'boardlaw.gpu_rng': 'compiled, for the kernels',
+    'boardlaw.progress': 'the bar of a training',
     'boardlaw.threads': 'a pool of threads, for the kernels',
 }
 
