@@ -156,7 +156,7 @@ def test_a_state_holds_all_that_a_run_goes_on_from(begun, tmp_path):
 def test_a_large_buffer_is_played_anew(begun, tmp_path, monkeypatch):
     """Network, optimiser, games and counts go on; learning waits until the buffer is full again."""
     job, run, database = begun
-    monkeypatch.setattr(packs, 'BUFFER', 0)
+    monkeypatch.setattr(shipping, 'BUFFER', 0)
     before = storage.load_latest(run)
     packs.save([job], database, tmp_path/'state', report=quiet)
     with pavlov.use_root(tmp_path/'other'):

@@ -11,7 +11,7 @@ import reproduce
 import torch
 
 import boardlaw
-from boardlaw import arena, main, networks, pavlov, sql, sweep
+from boardlaw import arena, main, networks, pavlov, sql, sweep, training
 from boardlaw.arena import best, mirror, ratings
 from boardlaw.hex import Hex
 from boardlaw.paper import data, fits, prediction
@@ -69,7 +69,8 @@ def test_a_board_that_is_begun(boardsize):
     # The prediction, written down before, can be read from below.
     made = prediction.load(sorted((database.REPLICA.parent/'predictions').iterdir())[-1])
     told = prediction.outcome(made, every, below=True)
-    assert told.found.notna().sum() >= 2 and not (told.verdict == 'did not hold').any()
+    climb = told[told.elo < data.PERFECT]     # its end cannot be read so: nobody is there yet
+    assert climb.found.notna().sum() >= 2 and not (climb.verdict == 'did not hold').any()
 
 
 def test_zero_is_the_exact_player():
@@ -183,7 +184,7 @@ def test_noise_scales_are_there():
 def test_small_enough():
     package = Path(boardlaw.__file__).parent
     assert sum(f.stat().st_size for f in package.rglob('*') if f.is_file()
-               and '__pycache__' not in f.parts) < 45e6
+               and '__pycache__' not in f.parts) < 48e6
 
 
 def test_agents_play_again(unpacked):
@@ -211,6 +212,23 @@ def test_every_network_ships_but_for_studies_of_which_the_ends_do(unpacked):
     assert sorted(of_rules) == ['2021']*6 + ['corrected']*6
     with pytest.raises(storage.NotFound):
         arena.load(known[of_ends].index[~known[of_ends].run.isin(promised.keys())][:1])
+
+
+def test_the_longest_run_of_a_board_that_is_begun_can_go_on(unpacked):
+    agents = data.replica(unfinished=True)
+    for boardsize in BEGUN:
+        part = agents[agents.boardsize == boardsize]
+        last = part.loc[part.train_flops.idxmax()]
+        params = runs.info(last.run)['params']
+        [job] = sweep.plan([boardsize], shapes=[(last.width, last.depth)], samples=2*last.samples)
+        assert job.config == Config.from_params(params)
+        assert sweep.find(job) == last.run and not sweep.done(job)
+        run = training._Run(last.run, job.config, torch.device('cpu'))
+        assert run.trainer.n_samples == last.samples and run.trainer.n_learnt > 0
+        assert run.n_snapshots == len(params['snapshots']) and not run.trainer.buffer.full
+        shipped = storage.load_snapshot(last.run, last.idx)['agent']
+        for name, x in run.trainer.network.state_dict().items():
+            torch.testing.assert_close(x, shipped[f'network.{name}'].float(), rtol=1e-3, atol=1e-4)
 
 
 def test_packed_again_it_is_the_same(unpacked):

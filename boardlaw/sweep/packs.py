@@ -32,9 +32,6 @@ PART, MOST = 15*2**20, 52*2**20
 #: Parameters of the largest network that a state has room for.
 LARGEST = 1_500_000
 
-#: Bytes of the largest buffer that a state takes along: a run with a larger one plays it anew.
-BUFFER = 2**22
-
 #: Multiply-adds of one step of a training's games, from which on it has a GPU to itself: a card's
 #: matrix units take about a millisecond for them, not much less than everything else in a step.
 #: What takes less leaves gaps, into which other runs fit.
@@ -249,7 +246,7 @@ def _contents(job, run):
         if path.name.startswith(('_', '.')) or (finished and path.name == storage.LATEST):
             continue
         if path.name == storage.LATEST:
-            content = _savepoint(storage.load(path))
+            content = shipping.savepoint(storage.load(path))
         elif path.name.startswith('storage.snapshot'):
             content = shipping.snapshot(path, _n_params(job))
         else:
@@ -257,15 +254,6 @@ def _contents(job, run):
         kept |= {path.name: info['_files'][path.name]} if path.name in info['_files'] else {}
         yield path.name, content
     yield runs.INFO, json.dumps(info | {'_files': kept}).encode()
-
-
-def _savepoint(saved):
-    """A savepoint, its buffer emptied if it is large: a training that finds it so plays it anew."""
-    rows = saved['training']['buffer']['rows']
-    if sum(x.numel()*x.element_size() for x in rows.values()) > BUFFER:
-        saved['training']['buffer'] = {
-            'n': 0, 'rows': {name: x.new_empty((0, *x.shape[1:])) for name, x in rows.items()}}
-    return shipping.dumped(saved)
 
 
 def load(folder):

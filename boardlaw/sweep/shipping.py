@@ -1,11 +1,11 @@
 """The replica that the package ships: our own runs, reduced to what others need, in two files.
 
 `data/replica.sqlite` is the evaluation database. `data/replica.tar.xz` holds the folder of each run
-with its description and snapshots, but no statistics and no savepoint, which are large. Snapshots
+with its description and snapshots, but no statistics and savepoints, which are large. Snapshots
 of networks with more than :data:`EXACT` parameters have matrices in half precision, which takes
 half the room; but each run's first is exact, so that a training made anew can be compared with it.
-After :func:`unpack` the agents can play and be rated again, but not be trained further: that takes
-a savepoint.
+After :func:`unpack` the agents can play and be rated again. To be trained further takes a
+savepoint: the longest run of a board that is not finished, :data:`OPEN`, comes with its own.
 """
 import io
 import json
@@ -34,7 +34,7 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 8 --runs 1 --test-boards 8',
             'sweep --boards 8 --networks 128x4 --samples 2e7 --test-boards 8',
             'sweep --boards 8 --runs 6 --largest 100000 --samples 1e7 --test-boards 8',
-            'sweep --boards 9 --networks 256x4 --samples 1.95e7 --test-boards 9',
+            'sweep --boards 9 --networks 256x4 --samples 4.8e7 --test-boards 9',
             'sweep --boards 9 --networks 128x4 --samples 1.7e7',
             'sweep --boards 9 --networks 64x2,32x2,8x1,1x1 --samples 1e7',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
@@ -43,6 +43,13 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
 #: Descriptions of runs whose snapshots take too much room. Of those with a learning curve the last
 #: one ships, of the others only the ratings.
 ENDS = ['lambda/6', 'lambda/7', 'bee/9']
+
+#: Descriptions of runs of boards that are not finished.
+OPEN = ['bee/9']
+
+#: Bytes of the largest buffer that a savepoint takes along: a training with a larger one plays it
+#: anew before it learns on.
+BUFFER = 2**22
 
 _PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # nobody's business
 
@@ -80,16 +87,25 @@ def contents(database):
     Yields:
         Name, with the run's folder, and bytes of each file.
     """
+    with sql.use(database):
+        begun = sql.agent_query().query('description in @OPEN').sort_values('train_flops')
+    longest = set(begun.groupby('description').run.last())
     for run, numbers in _snapshots(database).items():
         info = runs.info(run)
         entries = [storage.SNAPSHOT.format(n=n) for n in numbers]
-        kept = {entry: info['_files'][entry] | dict.fromkeys(_PROCESS, '') for entry in entries}
+        saved = [storage.LATEST] if run in longest else []
+        kept = {entry: info['_files'][entry] | dict.fromkeys(_PROCESS, '')
+                for entry in entries + saved}
         info |= {'_host': '', '_files': kept}
         yield f'{run}/{runs.INFO}', json.dumps(info).encode()
         n_params = networks.count_params(*(info['params'][k]
                                            for k in ('boardsize', 'width', 'depth')))
         for n, entry in zip(numbers, entries):
             yield f'{run}/{entry}', snapshot(runs.path(run)/entry, n_params if n else 0)
+        for entry in saved:
+            state = storage.load(runs.path(run)/entry)
+            state['training']['stats'] = {}     # they stay behind
+            yield f'{run}/{entry}', savepoint(state)
 
 
 def _snapshots(database):
@@ -118,6 +134,19 @@ def snapshot(path, n_params):
     agent = {name: x.half() if getattr(x, 'ndim', 0) == 2 else x
              for name, x in saved['agent'].items()}
     return dumped(saved | {'agent': agent})
+
+
+def savepoint(saved):
+    """A savepoint as the bytes of a file, its buffer emptied if it is large.
+
+    Args:
+        saved: the state, as `pavlov.storage.load` returns it; changed.
+    """
+    rows = saved['training']['buffer']['rows']
+    if sum(x.numel()*x.element_size() for x in rows.values()) > BUFFER:
+        saved['training']['buffer'] = {
+            'n': 0, 'rows': {name: x.new_empty((0, *x.shape[1:])) for name, x in rows.items()}}
+    return dumped(saved)
 
 
 def dumped(saved):
