@@ -153,6 +153,18 @@ def test_a_state_holds_all_that_a_run_goes_on_from(begun, tmp_path):
     assert (rows[0] == pavlov.stats.array(run, 'loss.policy')['total']).all()
 
 
+def test_a_run_on_its_way_past_a_job_goes_on_too(begun, tmp_path):
+    job, run, database = begun
+    before = storage.load_latest(run)
+    reached = max(x for x in job.snapshots if x <= before['n_flops'])
+    short = Job(job.config, reached, job.description, 0)
+    packs.save([short], database, tmp_path/'state', report=quiet)
+    with pavlov.use_root(tmp_path/'other'):
+        packs.load(tmp_path/'state')
+        assert sweep.done(short) and not sweep.done(job) and sweep.find(job) == run
+        assert same(storage.load_latest(run), before)
+
+
 def test_a_large_buffer_is_played_anew(begun, tmp_path, monkeypatch):
     """Network, optimiser, games and counts go on; learning waits until the buffer is full again."""
     job, run, database = begun

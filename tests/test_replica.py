@@ -214,6 +214,7 @@ def test_every_network_ships_but_for_studies_of_which_the_ends_do(unpacked):
         arena.load(known[of_ends].index[~known[of_ends].run.isin(promised.keys())][:1])
 
 
+@pytest.mark.filterwarnings('error')
 def test_the_longest_run_of_a_board_that_is_begun_can_go_on(unpacked):
     agents = data.replica(unfinished=True)
     for boardsize in BEGUN:
