@@ -331,7 +331,8 @@ def _check(limits, snapshots, save_seconds):
 
 def _config(run, given, snapshots):
     """The Config of a run to resume."""
-    params = runs.info(run).get('params')
+    info = runs.info(run)
+    params, kept = info.get('params'), info['_files']
     if not isinstance(params, dict) or not isinstance(params.get('limits'), dict):
         raise BadConfig(f'Run "{run}" cannot be resumed: it was not trained by this package')
     try:
@@ -345,7 +346,6 @@ def _config(run, given, snapshots):
     differ = [f'{k}={getattr(config, k)!r}, not {v!r}' for k, v in given.items()
               if getattr(config, k) != v]
     own = list(params.get('snapshots') or schedule(config.boardsize))
-    kept = runs.info(run)['_files']
     if storage.SNAPSHOT.format(n=len(own) - 1) in kept and storage.LATEST not in kept:
         raise BadConfig(f'Run "{run}" was kept without its savepoint, so it cannot go on: train '
                         'anew with its settings (runs.info(run)["params"])')
