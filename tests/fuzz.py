@@ -39,6 +39,7 @@ from crashes import FIXTURES, PRELOAD, RUN, Training, differences
 from fileserver import FileServer
 
 from boardlaw import backup, download, pavlov, sql, training
+from boardlaw.allowance import Allowance
 from boardlaw.arena import common
 from boardlaw.pavlov import files, runs, stats, storage
 
@@ -418,7 +419,7 @@ class Count(Kind):
         return self.allowance.file.name
 
     def prepare(self):
-        self.allowance = download.Allowance(pavlov.root(), 10**9)
+        self.allowance = Allowance(pavlov.root(), 10**9)
         path = self.allowance.file
         path.write_text('100\n16777216\n5\n')
         return path

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fileserver import FileServer
 
-from boardlaw import analysis, backup, download, pavlov
+from boardlaw import allowance, analysis, backup, download, pavlov
 from boardlaw.arena import common
 from boardlaw.pavlov import files, runs, stats, storage
 
@@ -251,7 +251,7 @@ def test_refusals(server, refusal, error, says):
 
 @pytest.fixture
 def fine_count(monkeypatch):
-    monkeypatch.setattr(download.Allowance, 'FLUSH', 1)
+    monkeypatch.setattr(allowance.Allowance, 'FLUSH', 1)
 
 
 @pytest.mark.filterwarnings('ignore:.*that a day may bring')
@@ -263,7 +263,7 @@ def test_cap_stops_and_the_next_day_goes_on(server, fine_count, monkeypatch):
     with pytest.raises(backup.CapReached):
         backup.download_agent(RUN, 6, progress=False, cap=40_000)
     tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
-    monkeypatch.setattr(download, '_now', lambda: tomorrow)
+    monkeypatch.setattr(allowance, '_now', lambda: tomorrow)
     assert backup.downloaded_today() == 0
     server.requests.clear()
     download_run()
@@ -298,7 +298,7 @@ def account(request, monkeypatch):
     import b2sdk.v2
     import b2sdk.v3
     module = getattr(b2sdk, request.param)
-    monkeypatch.setattr(backup, '_b2', lambda: module)
+    monkeypatch.setattr(backup.keys, 'sdk', lambda: module)
     simulator = module.RawSimulator()
     config = module.B2HttpApiConfig(_raw_api_class=lambda *args, **kwargs: simulator)
     monkeypatch.setattr(module, 'B2Api', functools.partial(module.B2Api, api_config=config))
@@ -469,7 +469,7 @@ def test_own_keys_do_not_hide_the_public_bucket(account, monkeypatch):
 def test_keys_restricted_to_another_bucket(account, monkeypatch):
     fill(account.get_bucket_by_name('mine'))
     other = account.create_bucket('other', 'allPrivate')
-    ids = {'bucket_id': other.id_} if backup._b2().__name__.endswith('v2') else {
+    ids = {'bucket_id': other.id_} if backup.keys.sdk().__name__.endswith('v2') else {
         'bucket_ids': [other.id_]}
     key = account.create_key(['listBuckets', 'listFiles', 'readFiles'], 'k', **ids)
     monkeypatch.setenv('B2_APPLICATION_KEY_ID', key.id_)
@@ -496,7 +496,7 @@ def test_wrong_key(account, monkeypatch, caplog):
 def test_what_backblaze_says(account, monkeypatch, name, args, error, says):
     def fail(name):
         raise cause
-    cause = getattr(backup._b2().exception, name)(*args)
+    cause = getattr(backup.keys.sdk().exception, name)(*args)
     monkeypatch.setattr(account, 'get_bucket_by_name', fail)
     with pytest.raises(error, match=says) as e:
         backup.list_runs('mine', api=account)
@@ -525,7 +525,7 @@ def test_account_file(account, monkeypatch, tmp_path):
         ('B2_APPLICATION_KEY_ID', account.account_info.get_application_key_id()),
         ('B2_APPLICATION_KEY', account.account_info.get_application_key())])
     (tmp_path / 'home').mkdir()
-    module = backup._b2()
+    module = backup.keys.sdk()
     api = module.B2Api(module.SqliteAccountInfo(str(tmp_path / 'home/.b2_account_info')))
     api.authorize_account(application_key_id=key_id, application_key=key, realm='production')
     fill(account.get_bucket_by_name('mine'))
@@ -536,7 +536,7 @@ def test_account_file_that_was_never_authorised(account, monkeypatch, tmp_path):
     monkeypatch.delenv('B2_APPLICATION_KEY_ID')
     monkeypatch.delenv('B2_APPLICATION_KEY')
     monkeypatch.setenv('B2_ACCOUNT_INFO', str(tmp_path / 'info'))
-    backup._b2().SqliteAccountInfo()
+    backup.keys.sdk().SqliteAccountInfo()
     with pytest.raises(backup.WrongKey, match='b2 account authorize'):
         backup.list_runs('mine')
 

@@ -28,6 +28,7 @@ INTERNAL = {
     'boardlaw.sweep.state': 'boardlaw.sweep has its names',
     'boardlaw.sweep.training': 'boardlaw.sweep has its names',
     'boardlaw.arena.pipes': 'processes, for boardlaw.arena.gtp',
+    'boardlaw.backup.keys': 'b2sdk, for boardlaw.backup',
     'boardlaw.elos.design': 'boardlaw.elos has its names',
     'boardlaw.elos.games': 'boardlaw.elos has its names',
     'boardlaw.elos.kernels': 'compiled, for boardlaw.elos',
