@@ -73,6 +73,16 @@ def boardsize_name(boardsize) -> str:
     return f'{boardsize}×{boardsize}'
 
 
+def listed(words) -> str:
+    """Words as a sentence lists them.
+
+    >>> print(listed(map(boardsize_name, (7, 8, 9))))
+    7×7, 8×8 and 9×9
+    """
+    *words, last = map(str, words)
+    return f'{", ".join(words)} and {last}' if words else last
+
+
 def contrast(color, ground=PAPER) -> float:
     """The contrast ratio of `color` on a `ground` by WCAG 2, from 1 to 21.
 

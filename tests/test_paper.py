@@ -328,6 +328,16 @@ def test_levels_of_9x9_keep_their_share_of_the_climb(published):
         data.like_9x9([-1000], ags.drop(columns='idx'))
 
 
+def test_largest_board_with_trees_of_several_runs():
+    trees = dict(test_nodes=[1, 64, 1, 64, 1, 64, 64], run=list('aabbccd'))
+    ags = agents(**trees, boardsize=[4, 4, 4, 4, 5, 5, 6])
+    assert set(data.largest_board(ags).run) == {'a', 'b'}, 'a single run on 5x5, no trees on 6x6'
+    assert set(data.largest_board(ags[ags.run != 'b']).run) == {'c'}, 'single runs if need be'
+    assert set(data.largest_board(ags[ags.test_nodes == 64]).run) == {'d'}
+    with pytest.raises(ValueError, match='lack the column run'):
+        data.largest_board(ags.drop(columns='run'))
+
+
 def tree_agents():
     """Three 9x9 runs, two snapshots each; in the last ones Elo rises with the nodes."""
     rows = [(run, w, idx, n, base - 400*(1 - idx) + 100*np.log2(n))

@@ -306,11 +306,16 @@ def test_flops(agents, literal=False) -> pd.Series:
 
 
 def largest_board(agents) -> pd.DataFrame:
-    """The agents of the largest board on which search trees of several sizes were rated."""
-    check(agents, 'boardsize', 'test_nodes')
-    n_trees = agents.groupby('boardsize').test_nodes.nunique()
-    several = n_trees[n_trees > 1] if (n_trees > 1).any() else n_trees
-    return agents[agents.boardsize == several.index.max()]
+    """The agents of the largest board on which search trees of several sizes were rated, for more
+    than one run if there is such a board: a single run cannot show what its training buys.
+
+    Args:
+        agents: boardsize, run, test_nodes.
+    """
+    check(agents, 'boardsize', 'run', 'test_nodes')
+    several = agents.groupby(['boardsize', 'run']).test_nodes.nunique() > 1
+    runs = several.groupby('boardsize').sum()
+    return agents[agents.boardsize == runs.index[runs >= min(2, runs.max())].max()]
 
 
 def test_curves(agents, floors=(-2000, -1500, -1000, -500), literal=False) -> pd.DataFrame:

@@ -312,7 +312,7 @@ def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False):
     See :func:`data.train_test`; dashed the plane fitted to all lines, its equation in the figure.
 
     Args:
-        agents: boardsize, samples, train_flops, test_nodes, elo; the largest board is used.
+        agents: boardsize, run, samples, train_flops, test_nodes, elo; the largest board is used.
         elos: the levels.
         literal: as for :func:`test_compute`.
     """
