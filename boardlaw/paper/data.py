@@ -305,9 +305,9 @@ def test_flops(agents, literal=False) -> pd.Series:
     return agents.test_nodes*per_sample/(TRAIN_NODES if literal else 1)
 
 
-def largest_board(agents) -> pd.DataFrame:
-    """The agents of the largest board on which search trees of several sizes were rated, for more
-    than one run if there is such a board: a single run cannot show what its training buys.
+def tree_boards(agents) -> list:
+    """The board sizes on which several runs were rated with search trees of several sizes, as one
+    run alone cannot show what training buys; if there is none, those with one run, else all.
 
     Args:
         agents: boardsize, run, test_nodes.
@@ -315,7 +315,12 @@ def largest_board(agents) -> pd.DataFrame:
     check(agents, 'boardsize', 'run', 'test_nodes')
     several = agents.groupby(['boardsize', 'run']).test_nodes.nunique() > 1
     runs = several.groupby('boardsize').sum()
-    return agents[agents.boardsize == runs.index[runs >= min(2, runs.max())].max()]
+    return list(runs.index[runs >= min(2, runs.max())])
+
+
+def largest_board(agents) -> pd.DataFrame:
+    """The agents of the largest of the :func:`tree_boards`."""
+    return agents[agents.boardsize == max(tree_boards(agents))]
 
 
 def test_curves(agents, floors=(-2000, -1500, -1000, -500), literal=False) -> pd.DataFrame:
