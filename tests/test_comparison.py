@@ -162,6 +162,8 @@ def test_reasons_follow_the_numbers():
     assert 'small boards are different' in comparison._reason(small)
     other = pd.Series({**small, 'same boards low': 1., 'same boards high': 2.})
     assert 'not only the boards' in comparison._reason(other)
+    assert 'as well, and from ours' in comparison._reason(other, every=True)
+    assert 'as well, and ours agree with those' in comparison._reason(small, every=True)
 
 
 def test_both_frontiers_in_one_figure():

@@ -206,7 +206,7 @@ def claims(ours, theirs, n_resamples=200, seed=0) -> pd.DataFrame:
         those that are numbers.
     """
     small = theirs[theirs.boardsize.isin(set(ours.boardsize))]
-    table = None
+    every, table = set(theirs.boardsize) <= set(ours.boardsize), None
     for name, agents in ((CURVES, theirs), (SAME, small), (OURS, data.best_at_zero(ours))):
         found = tables.claims(agents, n_resamples, seed)
         if table is None:
@@ -215,13 +215,13 @@ def claims(ours, theirs, n_resamples=200, seed=0) -> pd.DataFrame:
         part = found[['computed', 'low', 'high', 'verdict']]
         part.columns = [name, f'{name} low', f'{name} high', f'{name} verdict']
         table = table.join(part)
-    table['reason'] = [_reason(row) for _, row in table.iterrows()]
+    table['reason'] = [_reason(row, every) for _, row in table.iterrows()]
     rest = pd.DataFrame(_untested(theirs) + _perfection(ours))
     return pd.concat([table, rest], ignore_index=True).drop(columns=['rounding', 'remark'])
 
 
-def _reason(row):
-    """Why a claim that is a number has its verdict on our runs."""
+def _reason(row, every=False):
+    """Why a claim that is a number has its verdict on our runs, which may be on `every` board."""
     low, high = row[f'{OURS} low'], row[f'{OURS} high']
     verdict, reasons = row[f'{OURS} verdict'], [row.remark] if row.remark else []
     if verdict == 'not tested':
@@ -233,6 +233,9 @@ def _reason(row):
         elif row[f'{SAME} verdict'] == 'agrees':
             reasons.append('the published curves of the same boards agree, so it is not the boards '
                            'but the training, or the reading of the ratings')
+        elif every:
+            reasons.append('the published curves differ as well, and '
+                           + ('ours agree with those' if meets else 'from ours'))
         else:
             reasons.append('the published curves of the same boards differ as well'
                            + (', and ours agree with those: small boards are different' if meets
