@@ -74,13 +74,13 @@ def boardsize_name(boardsize) -> str:
 
 
 def listed(words) -> str:
-    """Words as a sentence lists them.
+    """Words as a sentence lists them; nothing is said of none.
 
     >>> print(listed(map(boardsize_name, (7, 8, 9))))
     7×7, 8×8 and 9×9
     """
-    *words, last = map(str, words)
-    return f'{", ".join(words)} and {last}' if words else last
+    *others, last = [*map(str, words)] or ['']
+    return f'{", ".join(others)} and {last}' if others else last
 
 
 def contrast(color, ground=PAPER) -> float:

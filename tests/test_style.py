@@ -243,3 +243,8 @@ def test_shades_go_from_light_to_dark_with_rank():
     assert lightness['weak'] > lightness['mid'] > lightness['strong']
     assert all(style.contrast(c) >= 3 for c in shades.values())
     assert set(style.shades({'only': 5})) == {'only'}
+
+
+def test_listed():
+    assert [style.listed('abc'[:n]) for n in range(4)] == ['', 'a', 'a and b', 'a, b and c']
+    assert style.listed(range(2)) == '0 and 1'
