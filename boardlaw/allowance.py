@@ -25,7 +25,7 @@ class Allowance:
         cap: bytes a day, None to count only
 
     Raises:
-        CapReached: at the cap; a warning is given at four fifths of it
+        boardlaw.download.CapReached: at the cap; a warning is given at four fifths of it
     """
 
     FLUSH = 16 << 20  # bytes between two lines
