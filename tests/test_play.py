@@ -201,7 +201,7 @@ def embedded(html):
 def test_pages_ask_for_nothing_from_elsewhere():
     html = play.page().html()
     assert set(re.findall(r'https?://[\w./-]+', html)) == {'http://www.w3.org/2000/svg'}
-    assert len(html) < 1e6
+    assert len(html) < 1.5e6    # the 9x9 agent has more than half of it
 
 
 def test_without_scripts_there_is_a_recorded_game():
