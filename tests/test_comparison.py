@@ -164,6 +164,8 @@ def test_reasons_follow_the_numbers():
     assert 'not only the boards' in comparison._reason(other)
     assert 'as well, and from ours' in comparison._reason(other, every=True)
     assert 'as well, and ours agree with those' in comparison._reason(small, every=True)
+    for case in (other, small):
+        assert 'boards are different' not in comparison._reason(case, every=True)
 
 
 def test_both_frontiers_in_one_figure():

@@ -135,7 +135,8 @@ def test_large_networks_are_rounded_and_the_script_reads_the_same(in_javascript,
 @pytest.mark.parametrize('boardsize', play.boardsizes())
 def test_shipped_agents_are_small_and_play_well(boardsize):
     path = play.AGENTS/f'{boardsize}x{boardsize}.json'
-    assert path.stat().st_size < 900e3     # 330,000 parameters in half precision, as base64
+    # 100,000 parameters in half precision, as base64; on 9x9 330,000.
+    assert path.stat().st_size < (900e3 if boardsize == 9 else 270e3)
     data = json.loads(path.read_text('utf-8'))
     assert {'run', 'samples', 'train_flops'} <= data.keys()
     assert arena.winrate(play.agent(boardsize), arena.RandomAgent(), 200, boardsize) >= .9
