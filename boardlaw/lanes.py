@@ -83,8 +83,9 @@ def store(typingctx, array, index, x):
     return types.void(array, types.int64, lanes), codegen
 
 
-def _splat(builder, a):
-    none = ir.Constant(_FLOATS, ir.Undefined)
+def everywhere(builder, a, kind=_FLOATS):
+    """The LLVM vector of this kind with a number in every lane."""
+    none = ir.Constant(kind, ir.Undefined)
     a = builder.insert_element(none, a, ir.IntType(32)(0))
     return builder.shuffle_vector(a, none, _each(0))
 
@@ -93,7 +94,7 @@ def _splat(builder, a):
 def splat(typingctx, a):
     """A float32 in every lane."""
     def codegen(context, builder, signature, args):
-        return _splat(builder, args[0])
+        return everywhere(builder, args[0])
     return lanes(types.float32), codegen
 
 
@@ -113,7 +114,7 @@ def add_scaled(typingctx, x, a, y):
         kind = ir.FunctionType(_FLOATS, [_FLOATS]*3)
         name = f'llvm.fmuladd.v{LANES}f32'
         fma = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(fma, [_splat(builder, a), y, x])
+        return builder.call(fma, [everywhere(builder, a), y, x])
     return lanes(lanes, types.float32, lanes), codegen
 
 

@@ -13,8 +13,10 @@ from boardlaw.mcts import batched, fused
 from boardlaw.mcts.evaluation import padded, weights
 from boardlaw.mcts.tree import allocate
 
-needs_tiles = pytest.mark.skipif(not tiles.available(),
-                                 reason='this CPU has no tile instructions for bfloat16 (AMX)')
+each_way = pytest.mark.parametrize('way', [
+    pytest.param(way, marks=pytest.mark.skipif(
+        way not in tiles.ways(), reason=f'this CPU lacks instructions for bfloat16 ({way})'))
+    for way in tiles.WAYS])
 
 
 def test_pack_lays_rows_in_pairs():
@@ -35,15 +37,15 @@ def _product(shapes, a, w, start, start_by, x):
     for i in range(0, x.shape[0], 32):
         for j in range(0, columns, 32):
             begin = i//16*start_by[1] + j//16*start_by[0]
-            tiles.product(a, i*n, n, w, j*n, start, begin, start_by, x, i*columns + j,
-                          (16, 16*columns, columns))
-    tiles.release()
+            tiles.product(shapes, a, i*n, n, w, j*n, start, begin, start_by,
+                          x, i*columns + j, (16, 16*columns, columns))
+    tiles.release(shapes)
 
 
-@needs_tiles
+@each_way
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.booleans(), st.integers(0, 99))
-def test_product(rows, inner, columns, same, seed):
+def test_product(way, rows, inner, columns, same, seed):
     """Integers up to 15 and their sums are exact in any order of the additions."""
     torch.manual_seed(seed)
     a, w = (torch.randint(-15, 16, (32*n, 32*m)).float()
@@ -52,18 +54,19 @@ def test_product(rows, inner, columns, same, seed):
     in_tiles = a.bfloat16().reshape(2*rows, 16, inner, 32).transpose(1, 2).contiguous()
     x = np.empty((32*rows, 32*columns), np.float32)
     steps = (16, 0, 0) if same else (16, 16*32*columns, 32*columns)
-    _product(tiles.SHAPES, in_tiles.view(torch.int16).numpy(), tiles.pack(w), start.numpy(),
+    _product(tiles.WAYS[way], in_tiles.view(torch.int16).numpy(), tiles.pack(w), start.numpy(),
              steps, x)
     np.testing.assert_array_equal(x, start + a@w)
 
 
-@needs_tiles
+@each_way
 @pytest.mark.parametrize('boardsize, width, depth, n', [
     (3, 16, 2, 1), (5, 128, 4, 33), (8, 256, 1, 64), (9, 512, 4, 70), (11, 200, 3, 5),
     (13, 129, 2, 31)])
-def test_networks_on_tiles(boardsize, width, depth, n, monkeypatch):
+def test_networks_on_tiles(way, boardsize, width, depth, n, monkeypatch):
     """The outputs are those of the network but for what 8 bits lose, in every row."""
     monkeypatch.setenv('BOARDLAW_BFLOAT16', '1')
+    monkeypatch.setattr(tiles, 'ways', lambda: (way,))
     network = make_network(boardsize, width, depth)
     keys = rng.keys(0, n, 0)
     world = Hex.initial(n, boardsize).random_steps(boardsize**2//3, keys)[0]

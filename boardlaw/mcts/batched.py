@@ -1,7 +1,7 @@
 """The networks too large for the compiled pass: products of matrices over the leaves of a chunk.
 
-Where the CPU has tiles for bfloat16 (AMX) every layer is a product of ours (:class:`Tiled`).
-Elsewhere torch multiplies (:class:`Batched`), all but the first layer.
+Where the CPU has instructions for bfloat16 every layer is a product of ours (:class:`Tiled`).
+Elsewhere torch multiplies in float32 (:class:`Batched`), all but the first layer.
 """
 import os
 
@@ -16,24 +16,15 @@ from ..tiles import BLOCK
 from .evaluation import Weights, show_leaf
 
 
-def bfloat16_pays(width):
-    """Whether a network's layers should be multiplied in bfloat16.
-
-    CPUs with tile instructions for it (AMX) are several times as fast from 128 neurons on, those
-    with vector instructions about twice; up to 128 the latter lose that on the way through torch.
-    What is multiplied then carries 8 bits; sums, the residual stream and everything in the tree
-    stay in float32, and so do the first layer and the heads where there are no tiles. The
-    environment variable BOARDLAW_BFLOAT16, 0 or 1, overrules this.
-    """
-    if (asked := os.environ.get('BOARDLAW_BFLOAT16')):
-        return asked == '1'
-    vectors = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)()
-    return width >= 128 and tiles.available() or width > 128 and vectors
-
-
 def is_tiled(width):
-    """Whether networks of this width are evaluated on tiles."""
-    return bfloat16_pays(width) and tiles.available()
+    """Whether a network's layers are multiplied in bfloat16, by :mod:`boardlaw.tiles`.
+
+    From 128 neurons on that is several times as fast, if the CPU can. What is multiplied then
+    carries 8 bits; sums, the residual stream and everything in the tree stay in float32. The
+    environment variable BOARDLAW_BFLOAT16, 0 or 1, overrules the width.
+    """
+    asked = os.environ.get('BOARDLAW_BFLOAT16')
+    return bool(tiles.ways()) and (asked == '1' if asked else width >= 128)
 
 
 def evaluator(net, n_games):
@@ -53,21 +44,20 @@ class Batched:
 
     def __init__(self, net, n_games):
         n, columns = len(net.heads), len(net.first_bias)
-        half = torch.bfloat16 if bfloat16_pays(n) else torch.float32
         rows = [(0, columns - n), (0, 0)]
         self._net = net
-        self._body = [torch.from_numpy(np.pad(w, rows)).to(half) for w in net.body]
+        self._body = [torch.from_numpy(np.pad(w, rows)) for w in net.body]
         self._heads = torch.from_numpy(np.pad(net.heads, rows))
         self._heads_bias = torch.from_numpy(net.heads_bias)
         self._x = torch.empty(n_games, columns)
-        self._y, self._z = torch.zeros(2, n_games, columns, dtype=half)
+        self._y, self._z = torch.zeros(2, n_games, columns)
         self._out = torch.empty(n_games, len(net.heads_bias))
         self.out = self._out.numpy()
 
     def __call__(self, tree, states, n):
         """Evaluates the leaves of the first ``n`` games."""
         x, y, z = self._x[:n], self._y[:n], self._z[:n]
-        arrays = [_numpy(t) for t in (x, y, z)]
+        arrays = [t.numpy() for t in (x, y, z)]
         _show_leaves(tree, states, self._net, arrays[0])
         for layer, weight in enumerate(self._body):
             _between(*arrays, self._net.body_bias, layer)
@@ -75,11 +65,6 @@ class Batched:
         if self._body:
             x.add_(z)
         torch.addmm(self._heads_bias, x, self._heads, out=self._out[:n])
-
-
-def _numpy(x):
-    """A tensor's memory; bfloat16, which NumPy lacks, as int16."""
-    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
 @njit(nogil=True, cache=True)
@@ -130,7 +115,7 @@ class Tiled:
         y, z = np.zeros((2, rows, width), np.int16)
         x = np.zeros((rows, width), np.float32)
         self.out = np.zeros((rows, outputs), np.float32)
-        self.arguments = packed, tiles.SHAPES, obs, y, z, x, self.out
+        self.arguments = packed, tiles.WAYS[tiles.ways()[0]], obs, y, z, x, self.out
 
     def __call__(self, tree, states, n):
         """Evaluates the leaves of the first ``n`` games."""
@@ -156,22 +141,22 @@ def evaluate_on_tiles(tree, states, n, net, shapes, obs, y, z, x, out):
     for j in range(0, width, BLOCK):
         for i in range(0, n, BLOCK):
             at = i*width + 16*j
-            tiles.product(obs, i*inputs, inputs, net.first, j*inputs, net.first_bias, j, row,
-                          x, at, tiled)
+            tiles.product(shapes, obs, i*inputs, inputs, net.first, j*inputs,
+                          net.first_bias, j, row, x, at, tiled)
             _finish(x, at, y, net.body_bias, j, last < 0)
     for layer in range(len(net.body)):
         for j in range(0, width, BLOCK):
             for i in range(0, n, BLOCK):
                 at = i*width + 16*j
-                tiles.product(y, i*width, width, net.body, (layer*width + j)*width, x, at, tiled,
-                              x, at, tiled)
+                tiles.product(shapes, y, i*width, width, net.body, (layer*width + j)*width,
+                              x, at, tiled, x, at, tiled)
                 _finish(x, at, z, net.body_bias, (layer + 1)*width + j, layer == last)
         y, z = z, y
     for j in range(0, outputs, BLOCK):
         for i in range(0, n, BLOCK):
-            tiles.product(y, i*width, width, net.heads, j*width, net.heads_bias, j, row,
-                          out, i*outputs + j, plain)
-    tiles.release()
+            tiles.product(shapes, y, i*width, width, net.heads, j*width,
+                          net.heads_bias, j, row, out, i*outputs + j, plain)
+    tiles.release(shapes)
 
 
 @njit_uncounted(forceinline=True)

@@ -18,7 +18,7 @@ from ..hex import kernels as rules
 from ..hex.worlds import neighbours
 from ..lanes import LANES, keep, load, splat, store
 from . import kernels
-from .batched import Tiled, bfloat16_pays, evaluate_on_tiles, evaluator
+from .batched import Tiled, evaluate_on_tiles, evaluator, is_tiled
 from .evaluation import GROUP, evaluate, padded, show_leaf, weights
 from .tree import allocate
 
@@ -31,7 +31,7 @@ INLINE_CHUNK, BATCHED_CHUNK = 64, 256
 
 def is_inline(width):
     """Whether networks of this width are evaluated inside the compiled pass."""
-    return width <= INLINE_WIDTH and not bfloat16_pays(width)
+    return width <= INLINE_WIDTH and not is_tiled(width)
 
 
 @njit_uncounted(forceinline=True)
