@@ -31,7 +31,7 @@ from worker import Failed, Worker
 
 import boardlaw
 from boardlaw import elos, threads
-from boardlaw.mcts.batched import bfloat16_pays
+from boardlaw.mcts.batched import is_tiled
 from boardlaw.mcts.evaluation import weights
 
 FILE = Path(boardlaw.__file__).parent / 'data' / 'bench.json'
@@ -240,7 +240,7 @@ def main():
         date=datetime.now(timezone.utc).date().isoformat(),
         cpu=threads.cpu(), cores=threads.n_threads(),
         load_before=load, quick=args.quick, not_installed=missing,
-        bfloat16_from_width=next(filter(bfloat16_pays, (128, 256)), None),
+        bfloat16_from_width=next(filter(is_tiled, (128, 256)), None),
         versions={k: x for w in workers.values() for k, x in w.ask(do='versions').items()})
     print(json.dumps(machine, indent=1), flush=True)
     rows = []

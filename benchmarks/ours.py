@@ -207,17 +207,14 @@ def products(boardsize, width, depth, n_envs=2048, n_times=64):
     They are torch's, of as many rows and in such numbers as it is fastest with.
     """
     net = evaluation.weights(network(boardsize, width, depth))
-    tiled = batched.is_tiled(width)
-    half = torch.bfloat16 if batched.bfloat16_pays(width) else torch.float32
-    ends, batch = (half, 1024) if tiled else (torch.float32, 256)
-    first, heads = (torch.from_numpy(w).to(ends) for w in (net.first, net.heads))
-    body = [torch.from_numpy(w).to(half) for w in net.body]
+    kind, batch = (torch.bfloat16, 1024) if batched.is_tiled(width) else (torch.float32, 256)
+    first, heads, *body = (torch.from_numpy(w).to(kind) for w in (net.first, net.heads, *net.body))
 
     @torch.no_grad()
     def part(start, stop):
-        obs, x = torch.rand(batch, len(first)).to(ends), torch.empty(batch, width, dtype=ends)
-        y, z = torch.rand(2, batch, width).to(half)
-        out = torch.empty(batch, heads.shape[1], dtype=ends)
+        obs, x = torch.rand(batch, len(first)).to(kind), torch.empty(batch, width, dtype=kind)
+        y, z = torch.rand(2, batch, width).to(kind)
+        out = torch.empty(batch, heads.shape[1], dtype=kind)
         for _ in range(n_times*(stop - start)//batch):
             torch.mm(obs, first, out=x)
             for w in body:

@@ -67,7 +67,7 @@ INTERNAL = {
     'boardlaw.widgets.views': 'what the widgets share',
     'boardlaw.bits': 'machine instructions, for the kernels',
     'boardlaw.lanes': 'vectors of float32, for the kernels',
-    'boardlaw.tiles': 'products by the tiles of a CPU, for the kernels',
+    'boardlaw.tiles': 'products in bfloat16, for the kernels',
     'boardlaw.gpu': 'a switch, for the kernels',
     'boardlaw.gpu_rng': 'compiled, for the kernels',
     'boardlaw.progress': 'the bar of a training',
