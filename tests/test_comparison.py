@@ -166,6 +166,9 @@ def test_reasons_follow_the_numbers():
     assert 'as well, and ours agree with those' in comparison._reason(small, every=True)
     for case in (other, small):
         assert 'boards are different' not in comparison._reason(case, every=True)
+    alike = pd.Series({**other, 'same boards verdict': 'agrees'})
+    assert 'not the boards but the training' in comparison._reason(alike)
+    assert 'agree, so it is the training' in comparison._reason(alike, every=True)
 
 
 def test_both_frontiers_in_one_figure():

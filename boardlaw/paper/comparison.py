@@ -231,8 +231,9 @@ def _reason(row, every=False):
         if np.isnan(row[SAME]):
             reasons.append('the published curves of our boards cannot tell whether it is the board')
         elif row[f'{SAME} verdict'] == 'agrees':
-            reasons.append('the published curves of the same boards agree, so it is not the boards '
-                           'but the training, or the reading of the ratings')
+            reasons.append('the published curves ' + (
+                'agree, so it is' if every else 'of the same boards agree, so it is not the boards '
+                'but') + ' the training, or the reading of the ratings')
         elif every:
             reasons.append('the published curves differ as well, and '
                            + ('ours agree with those' if meets else 'from ours'))
