@@ -45,8 +45,8 @@ _ROWS = 8   # that vectors add up at once: 16 sums with both columns, in half of
 @cache
 def ways():
     """The names in :data:`WAYS` of what this CPU has and the system lets the process use."""
-    if config.CPU_NAME or config.CPU_FEATURES:   # Numba was told to compile for another CPU
-        return ()
+    if config.CPU_NAME or config.CPU_FEATURES or not config.ENABLE_AVX:
+        return ()   # Numba was told to compile for another CPU
     has = llvmlite.binding.get_host_cpu_features()
     ask = getattr(torch.cpu, '_init_amx', bool)
     found = {'amx': has.get('amx-bf16') and ask(), 'avx512_bf16': has.get('avx512bf16')}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
+from numba import config, njit
 from opinionated import make_network
 
 from boardlaw import rng, tiles
@@ -17,6 +17,13 @@ each_way = pytest.mark.parametrize('way', [
     pytest.param(way, marks=pytest.mark.skipif(
         way not in tiles.ways(), reason=f'this CPU lacks instructions for bfloat16 ({way})'))
     for way in tiles.WAYS])
+
+
+@pytest.mark.parametrize('name, value', [('CPU_NAME', 'generic'), ('CPU_FEATURES', '+sse2'),
+                                         ('ENABLE_AVX', 0)])
+def test_nothing_is_used_that_numba_may_not(name, value, monkeypatch):
+    monkeypatch.setattr(config, name, value)
+    assert tiles.ways.__wrapped__() == ()
 
 
 def test_pack_lays_rows_in_pairs():
