@@ -47,7 +47,10 @@ def ways():
     """The names in :data:`WAYS` of what this CPU has and the system lets the process use."""
     if config.CPU_NAME or config.CPU_FEATURES or not config.ENABLE_AVX:
         return ()   # Numba was told to compile for another CPU
-    has = llvmlite.binding.get_host_cpu_features()
+    try:
+        has = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:   # on this kind of processor LLVM cannot ask
+        return ()
     ask = getattr(torch.cpu, '_init_amx', bool)
     found = {'amx': has.get('amx-bf16') and ask(), 'avx512_bf16': has.get('avx512bf16')}
     return tuple(way for way in WAYS if found[way])
