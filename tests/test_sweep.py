@@ -109,16 +109,18 @@ def test_the_command_asks_for_these_jobs(monkeypatch):
     main.main('sweep --boards 8 --samples 1e7 --largest 9000 --runs 3'.split())
     main.main('sweep --boards 7 --study long --samples 8e7'.split())
     main.main('sweep --boards 8 --networks 128x4,64x2'.split())
+    main.main('sweep --boards 9 --study lambda --networks 64x4 --samples 1e6 --runs 6'.split())
     main.main('visit --boards 8 --samples 1e7 --runs 2 --state nowhere'.split())
     assert asked == [sweep.plan([8], samples=1e7, largest=9000, n_runs=3),
                      sweep.long_runs([7], samples=8e7),
                      sweep.plan([8], shapes=[(128, 4), (64, 2)]),
+                     sweep.lambda_study([9], samples=1e6, shape=(64, 4))[:6],
                      sweep.plan([8], samples=1e7, largest=packs.LARGEST, n_runs=2)]
 
 
 @pytest.mark.parametrize('options, problem', [
     ('--study long --networks 8x1', 'cheapest perfect'), ('--study lambda --largest 900', 'grid'),
-    ('--study lambda --samples 1e6', '--samples')])
+    ('--study lambda --networks 8x1,4x1', 'one network')])
 def test_an_option_that_a_study_has_no_use_for_is_refused(monkeypatch, options, problem):
     monkeypatch.setattr(sweep, 'sweep', lambda *_, **__: pytest.fail('it swept'))
     with pytest.raises(SystemExit, match=problem):
@@ -173,6 +175,11 @@ def test_lambda_study_compares_at_equal_compute():
                 for j in mine}
         assert each == {(rule, *x) for rule in C_PUCT
                         for x in [(1, 64), (1/4, 64), (4, 64), (1, 16), (1, 256)]}
+    few = sweep.lambda_study([9], 2, samples=1e6, shape=(64, 4))
+    assert {(j.config.width, j.config.depth, j.flops) for j in few} == {
+        (64, 4, 1e6*networks.flops_per_sample(9, 64, 4))}
+    assert [(j.config.rule, j.config.seed, j.decades > 0) for j in few[:4]] == [
+        (rule, seed, True) for seed in (0, 1) for rule in C_PUCT]
 
 
 def test_long_runs_are_others_than_the_grids():

@@ -178,13 +178,18 @@ def long_runs(boards, seeds=1, settings=None, samples=None):
     return jobs
 
 
-def lambda_study(boards, seeds=3, settings=None):
+def lambda_study(boards, seeds=3, settings=None, samples=None, shape=None):
     """Trainings by the published rule for lambda and by the corrected one, at equal compute.
 
     On each board the cheapest perfect network, trained with a fifth of the samples of
     :data:`SETTINGS`, so that differences show: with the rule's own c_puct and `seeds` seeds, whose
     learning curves are kept; with a quarter and four times that c_puct, two seeds each; and with 16
     and 256 nodes, `seeds` seeds each.
+
+    Args:
+        boards, seeds, settings: as for :func:`plan`.
+        samples: of a run with 64 nodes, in place of a fifth of those of the settings.
+        shape: width and depth of the network, in place of the cheapest perfect one's.
 
     Returns:
         A list of :class:`Job`, the boards in turn, described as 'lambda/<boardsize>'.
@@ -195,10 +200,11 @@ def lambda_study(boards, seeds=3, settings=None):
     each += [({'n_nodes': n}, seed) for seed in range(seeds) for n in (16, 256)]
     jobs = []
     for (change, seed), boardsize, (rule, c_puct) in product(each, boards, C_PUCT.items()):
-        n_envs, lr, samples = settings[boardsize]
-        config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr, rule=rule, seed=seed,
+        n_envs, lr, usual = settings[boardsize]
+        network = shape or CHEAPEST[boardsize]
+        config = Config(boardsize, *network, n_envs=n_envs, lr=lr, rule=rule, seed=seed,
                         n_nodes=change.get('n_nodes', 64), c_puct=change.get('c_puct', 1)*c_puct)
-        flops = samples/5*networks.flops_per_sample(boardsize, *CHEAPEST[boardsize])
+        flops = (samples or usual/5)*networks.flops_per_sample(boardsize, *network)
         jobs.append(Job(config, flops, f'lambda/{boardsize}', 0 if change else DECADES))
     return jobs
 
