@@ -273,7 +273,7 @@ def _untested(theirs):
                    found, 'agrees' if near else 'differs')
     return [
         row(7, 'perfect 9×9 on one RTX 2080 Ti (hours), "a little under"', 3,
-            'takes a training on 9×9 and that card; we trained on small boards, on a processor'),
+            'takes a training on that card; we trained on a processor'),
         count(7, 'models trained, about', 200, n_runs, 50),
         count(7, 'snapshots rated, about', 2800, n_snapshots, 50),
         row(7, 'games', 7e8, 'it is not said which games; the training runs of the published '

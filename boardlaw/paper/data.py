@@ -62,8 +62,8 @@ def replica(study='bee', target='replica', unfinished=False) -> pd.DataFrame:
     `elo` is measured from the exact player where there is one (boards 3 to 6), so that 0 is perfect
     play; elsewhere the board's best agent is 0. That agent may be far from perfect, as long as the
     trainings of its board go on. Such a board is left out: one whose best agent shows, by its games
-    with itself (:mod:`boardlaw.arena.mirror`), that it is more than 50 Elo below perfect play. In
-    the shipped database 9x9 is one; of boards left out of another database a warning tells.
+    with itself (:mod:`boardlaw.arena.mirror`), that it is more than 50 Elo below perfect play. Of
+    boards left out a warning tells.
 
     Further columns: `exact`, whether 0 is the exact player; `finished`, as above; `lower` and
     `upper`, the 95 % interval of `elo`; `runtime`, the seconds that the training took: processor
@@ -86,8 +86,7 @@ def replica(study='bee', target='replica', unfinished=False) -> pd.DataFrame:
                'their games with themselves: train on, or pass unfinished=True')
         if kept.empty:
             raise ValueError(why)
-        if target != 'replica':     # of what ships the docstring says so
-            warnings.warn(f'boards are left out: {why}', stacklevel=2)
+        warnings.warn(f'boards are left out: {why}', stacklevel=2)
     return kept.copy()
 
 
@@ -155,10 +154,14 @@ def rated(agents, nats) -> pd.DataFrame:
 def direct(study='bee', target='replica') -> pd.DataFrame:
     """The agents of 64 nodes of :func:`replica`, rated by games against their board's top agent
     alone, which is at 0 (the paper's figure 10 and table IV); see :mod:`boardlaw.arena.best`.
+
+    A board whose top agent has met less than half of the others is left out.
     """
     agents = replica(study, target)
+    n_agents = train_agents(agents).groupby('boardsize').size()
     with sql.use(target):
-        rated = pd.concat([best.direct(b, f'{study}/{b}') for b in sorted(set(agents.boardsize))])
+        each = [best.direct(b, f'{study}/{b}') for b in n_agents.index]
+    rated = pd.concat(found for found, n in zip(each, n_agents) if len(found) > n/2)
     columns = ['elo', 'lower', 'upper', 'games']
     return _from(agents, agents.drop(columns=columns, errors='ignore').join(rated[columns],
                                                                             how='inner'))

@@ -5,7 +5,7 @@ with its description and snapshots, but no statistics and savepoints, which are 
 of networks with more than :data:`EXACT` parameters have matrices in half precision, which takes
 half the room; but each run's first is exact, so that a training made anew can be compared with it.
 After :func:`unpack` the agents can play and be rated again. To be trained further takes a
-savepoint: the longest run of a board that is not finished, :data:`OPEN`, comes with its own.
+savepoint: the longest run of the largest board, :data:`OPEN`, comes with its own.
 """
 import io
 import json
@@ -34,7 +34,7 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 8 --runs 1 --test-boards 8',
             'sweep --boards 8 --networks 128x4 --samples 2e7 --test-boards 8',
             'sweep --boards 8 --runs 6 --largest 100000 --samples 1e7 --test-boards 8',
-            'sweep --boards 9 --networks 256x4 --samples 4.8e7 --test-boards 9',
+            'sweep --boards 9 --networks 256x4 --samples 1.22e8 --test-boards 9',
             'sweep --boards 9 --networks 128x4 --samples 1.7e7',
             'sweep --boards 9 --networks 64x2,32x2,8x1,1x1 --samples 1e7',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
@@ -44,7 +44,7 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
 #: one ships, of the others only the ratings.
 ENDS = ['lambda/6', 'lambda/7', 'bee/9']
 
-#: Descriptions of runs of boards that are not finished.
+#: Descriptions of the runs of which the longest can go on.
 OPEN = ['bee/9']
 
 #: Bytes of the largest buffer that a savepoint takes along: a training with a larger one plays it
