@@ -23,12 +23,12 @@ SETTINGS = {3: (512, 3e-3, 3e6), 4: (512, 3e-3, 4e6), 5: (512, 3e-3, 5e6), 6: (1
 # Boards 3 to 5 were chosen by noise scales measured there: a few hundred half way up, mostly 500 to
 # 5000 near perfect play. On 7x7, extrapolated from them, it came out at 4000 near perfect play, so
 # 8x8 kept its batch; there it was no larger, 2500 to 5500 over the upper half of the climb, so 9x9
-# keeps it too. From 10 on they are extrapolated, to be revised by the noise scales that runs
-# measure. The wider the network, the smaller the learning rate; 7x7 has as many learning
-# steps as 6x6, and from 8 on samples are at least a twentieth of the published ones, where 5x5 took
-# a thirty-eighth. They are the same on a CPU and on a GPU, so that a run is one experiment wherever
-# it is made: what fills a GPU is that several runs share it, not more games in each, whose batch
-# would leave the noise scale behind.
+# kept it too, and has 4000 to 8000 where its longest run ends. From 10 on they are extrapolated, to
+# be revised by the noise scales that runs measure. The wider the network, the smaller the learning
+# rate; 7x7 has as many learning steps as 6x6, and from 8 on samples are at least a twentieth of the
+# published ones, where 5x5 took a thirty-eighth. They are the same on a CPU and on a GPU, so that a
+# run is one experiment wherever it is made: what fills a GPU is that several runs share it, not
+# more games in each, whose batch would leave the noise scale behind.
 SETTINGS |= {7: (2048, 2e-3, 1e7), 8: (2048, 1e-3, 5e7), 9: (2048, 1e-3, 1e8),
              10: (4096, 1e-3, 1.5e8), 11: (4096, 1e-3, 2e8)}
 
