@@ -240,7 +240,7 @@ def main():
         date=datetime.now(timezone.utc).date().isoformat(),
         cpu=threads.cpu(), cores=threads.n_threads(),
         load_before=load, quick=args.quick, not_installed=missing,
-        bfloat16_from_width=next(filter(is_tiled, (128, 256)), None),
+        bfloat16_from_width=128 if is_tiled(128) else None,
         versions={k: x for w in workers.values() for k, x in w.ask(do='versions').items()})
     print(json.dumps(machine, indent=1), flush=True)
     rows = []

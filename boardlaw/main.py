@@ -118,8 +118,8 @@ def _add_jobs(parser):
     parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
                         'the first of the plan')
     parser.add_argument('--networks', type=_shapes, dest='shapes', metavar='WxD,WxD', help='width '
-                        "and depth of the networks to train, in place of the paper's grid; of the "
-                        'study lambda of the one network')
+                        "and depth of the networks to train, in place of the paper's grid, or of "
+                        'the one network of the study lambda')
     parser.add_argument('--largest', type=int, metavar='N', help='leave networks with more '
                         'parameters than this out of the grid')
     parser.add_argument('--samples', type=float, metavar='N', help='samples of a run (default: as '
@@ -129,16 +129,18 @@ def _add_jobs(parser):
 def _jobs(boards, study, seeds, n_runs, shapes, largest, samples, **others):
     """The jobs that the options of :func:`_add_jobs` ask for, and the other options."""
     from . import sweep as sweeps
-    if study != 'grid' and (largest or shapes and (study == 'long' or len(shapes) > 1)):
+    if study != 'grid' and largest or study == 'long' and shapes:
         raise ValueError('--networks and --largest choose from the grid: the study '
-                         f'{study!r} takes one network, the cheapest perfect one')
+                         f'{study!r} takes the cheapest perfect network')
+    if study == 'lambda' and shapes and len(shapes) > 1:
+        raise ValueError('--networks: the study of lambda takes one network')
     if study == 'grid':
         jobs = sweeps.plan(boards, seeds or 1, None, n_runs, largest, samples, shapes)
     elif study == 'long':
         jobs = sweeps.long_runs(boards, seeds or 1, None, samples)[:n_runs]
     else:
-        jobs = sweeps.lambda_study(boards, seeds or 3, None, samples,
-                                   *shapes or ())[:n_runs]
+        [shape] = shapes or [None]
+        jobs = sweeps.lambda_study(boards, seeds or 3, None, samples, shape)[:n_runs]
     return jobs, others
 
 

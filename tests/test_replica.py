@@ -14,7 +14,7 @@ import boardlaw
 from boardlaw import arena, main, networks, pavlov, sql, sweep, training
 from boardlaw.arena import best, mirror, ratings
 from boardlaw.hex import Hex
-from boardlaw.paper import data, fits
+from boardlaw.paper import data, fits, prediction
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import Config
 from boardlaw.sql import database
@@ -52,10 +52,28 @@ def test_runs_snapshots_and_intervals(boardsize):
     reached = SHORT.get(boardsize, data.PERFECT)
     assert agents.elo.max() > reached, 'the best plays perfectly by the measure of the paper'
     assert (agents.runtime > 0).all()
-    # So does the paper's cheapest perfect network, but on 9x9.
+    # So does the paper's cheapest perfect network; on 9x9 a smaller one.
     width, depth = CHEAPEST[boardsize]
     cheapest = agents.query('width == @width and depth == @depth')
     assert cheapest.elo.max() > reached
+
+
+def test_what_was_foretold_of_the_last_board_held():
+    """From the top at every level, and from below wherever that reading speaks of the climb."""
+    kept = database.REPLICA.parent/'predictions'
+    made = prediction.load(kept/'2026-11-28-boards-9.json')
+    assert made.boards == [3, 4, 5, 6, 7, 8] and set(made.table.boardsize) == {9}
+    assert (prediction.outcome(made, data.replica()).verdict == 'held').all()
+    told = prediction.outcome(made, data.replica(), below=True)
+    climb = told[told.elo < data.PERFECT]
+    assert climb.found.notna().sum() >= 2 and not (climb.verdict == 'did not hold').any()
+
+
+def test_direct_ratings_ask_for_games(monkeypatch):
+    few = pd.DataFrame(0., range(3), ['elo', 'lower', 'upper', 'games'])
+    monkeypatch.setattr(best, 'direct', lambda boardsize, description: few)
+    with pytest.raises(ValueError, match='sweep.direct'):
+        data.direct()
 
 
 def test_zero_is_the_exact_player():
@@ -122,10 +140,9 @@ def test_a_study_is_of_its_own_boards(recwarn):
 
 
 def test_direct_ratings_agree_with_the_pools():
-    assert set(data.direct().boardsize) == set(BOARDS) - {9}
-    for boardsize in sorted(set(BOARDS) - {9}):
-        direct = best.direct(boardsize, f'bee/{boardsize}')
-        pool = data.replica().elo.reindex(direct.index)
+    every, pool = data.direct(), data.replica().elo
+    assert set(every.boardsize) == set(BOARDS) - {9}
+    for boardsize, direct in every.groupby('boardsize'):
         near = direct[(direct.elo > -100*boardsize) & (direct.games >= 1024)]
         assert len(near) > (10 if boardsize == 8 else 15)   # on 8x8 few runs get so far
         # Strength is not quite a line; but the two must tell one story.
@@ -202,20 +219,19 @@ def test_every_network_ships_but_for_studies_of_which_the_ends_do(unpacked):
 
 @pytest.mark.filterwarnings('error')
 def test_the_longest_run_of_the_last_board_can_go_on(unpacked):
-    agents = data.replica()
-    for boardsize in (9,):
-        part = agents[agents.boardsize == boardsize]
-        last = part.loc[part.train_flops.idxmax()]
-        params = runs.info(last.run)['params']
-        [job] = sweep.plan([boardsize], shapes=[(last.width, last.depth)], samples=2*last.samples)
-        assert job.config == Config.from_params(params)
-        assert sweep.find(job) == last.run and not sweep.done(job)
-        run = training._Run(last.run, job.config, torch.device('cpu'))
-        assert run.trainer.n_samples == last.samples and run.trainer.n_learnt > 0
-        assert run.n_snapshots == len(params['snapshots']) and not run.trainer.buffer.full
-        shipped = storage.load_snapshot(last.run, last.idx)['agent']
-        for name, x in run.trainer.network.state_dict().items():
-            torch.testing.assert_close(x, shipped[f'network.{name}'].float(), rtol=1e-3, atol=1e-4)
+    boardsize = max(BOARDS)
+    part = data.replica().query('boardsize == @boardsize')
+    last = part.loc[part.train_flops.idxmax()]
+    params = runs.info(last.run)['params']
+    [job] = sweep.plan([boardsize], shapes=[(last.width, last.depth)], samples=2*last.samples)
+    assert job.config == Config.from_params(params)
+    assert sweep.find(job) == last.run and not sweep.done(job)
+    run = training._Run(last.run, job.config, torch.device('cpu'))
+    assert run.trainer.n_samples == last.samples and run.trainer.n_learnt > 0
+    assert run.n_snapshots == len(params['snapshots']) and not run.trainer.buffer.full
+    shipped = storage.load_snapshot(last.run, last.idx)['agent']
+    for name, x in run.trainer.network.state_dict().items():
+        torch.testing.assert_close(x, shipped[f'network.{name}'].float(), rtol=1e-3, atol=1e-4)
 
 
 def test_packed_again_it_is_the_same(unpacked):

@@ -156,12 +156,19 @@ def direct(study='bee', target='replica') -> pd.DataFrame:
     alone, which is at 0 (the paper's figure 10 and table IV); see :mod:`boardlaw.arena.best`.
 
     A board whose top agent has met less than half of the others is left out.
+
+    Raises:
+        ValueError: there are no such agents, or no board is left.
     """
     agents = replica(study, target)
     n_agents = train_agents(agents).groupby('boardsize').size()
     with sql.use(target):
         each = [best.direct(b, f'{study}/{b}') for b in n_agents.index]
-    rated = pd.concat(found for found, n in zip(each, n_agents) if len(found) > n/2)
+    met = [found for found, n in zip(each, n_agents) if len(found) > n/2]
+    if not met:
+        raise ValueError('no top agent has met half of the others of its board: let '
+                         'boardlaw.sweep.direct play these games')
+    rated = pd.concat(met)
     columns = ['elo', 'lower', 'upper', 'games']
     return _from(agents, agents.drop(columns=columns, errors='ignore').join(rated[columns],
                                                                             how='inner'))
