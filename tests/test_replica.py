@@ -205,7 +205,7 @@ def test_every_network_ships_but_for_studies_of_which_the_ends_do(unpacked):
     for run, n in known[of_ends].groupby('run').idx:
         if n.nunique() > 1:
             promised[run] = [n.max()]
-    assert shipping.unpack() == sorted(promised)
+    assert sorted(shipping.unpack()) == sorted(promised)
     for run, numbers in promised.items():
         assert list(storage.snapshots(run).query('present').index) == numbers
     ends = known[of_ends & known.run.isin(promised.keys())].drop_duplicates('run', keep='last')
@@ -234,10 +234,15 @@ def test_the_longest_run_of_the_last_board_can_go_on(unpacked):
         torch.testing.assert_close(x, shipped[f'network.{name}'].float(), rtol=1e-3, atol=1e-4)
 
 
-def test_packed_again_it_is_the_same(unpacked):
-    with tarfile.open(shipping.RUNS) as file:
-        theirs = [(member.name, file.extractfile(member).read()) for member in file]
-    ours = list(shipping.contents(database.REPLICA))
+def packed(boardsize, folder=database.REPLICA.parent):
+    """Name and content of each file in a board's archive."""
+    with tarfile.open(shipping.archive(boardsize, folder)) as file:
+        return [(member.name, file.extractfile(member).read()) for member in file]
+
+
+@pytest.mark.parametrize('boardsize', BOARDS)
+def test_packed_again_it_is_the_same(unpacked, boardsize):
+    theirs, ours = packed(boardsize), list(shipping.contents(database.REPLICA, boardsize))
     assert [name for name, _ in ours] == [name for name, _ in theirs]
     assert ours == theirs
 
@@ -245,28 +250,30 @@ def test_packed_again_it_is_the_same(unpacked):
 @pytest.fixture
 def few(unpacked, monkeypatch):
     """Three runs on 3x3, as if there were no others, by their number of parameters."""
-    shipped = shipping._snapshots(database.REPLICA)
+    shipped = shipping._snapshots(database.REPLICA)[3]
     known = sql.agent_query().query('description == "bee/3" and width > 0').drop_duplicates('run')
     size = {row.run: networks.count_params(3, row.width, row.depth) for row in known.itertuples()}
     chosen = sorted(size, key=size.get)[::3][:3]
-    monkeypatch.setattr(shipping, '_snapshots', lambda _: {run: shipped[run] for run in chosen})
+    monkeypatch.setattr(shipping, '_snapshots',
+                        lambda _: {3: {run: shipped[run] for run in chosen}})
     return {run: size[run] for run in chosen}
 
 
 def test_pack_and_unpack(few, tmp_path, monkeypatch):
     """Also where the database is the file that is written."""
     shutil.copy(database.REPLICA, tmp_path)
-    made, archive = shipping.pack(tmp_path/database.REPLICA.name, tmp_path)
-    first = archive.read_bytes()
+    made = shipping.pack(tmp_path/database.REPLICA.name, tmp_path)
+    first = shipping.archive(3, tmp_path).read_bytes()
     for table in ('runs', 'snaps', 'agents', 'trials', 'run_details', 'trial_details'):
         theirs = sql.query(f'select * from {table}')
         with sql.use(made):
             pd.testing.assert_frame_equal(sql.query(f'select * from {table}'), theirs)
-    monkeypatch.setattr(shipping, 'RUNS', archive)
+    archive = shipping.archive
+    monkeypatch.setattr(shipping, 'archive', lambda b, folder=tmp_path: archive(b, folder))
     with pavlov.use_root(tmp_path/'other'):
         (run, *others) = few
         (runs.folder()/run/'mine').mkdir(parents=True)
-        assert shipping.unpack() == shipping.unpack() == list(few)
+        assert shipping.unpack() == shipping.unpack([3]) == list(few)
         assert [f.name for f in (runs.folder()/run).iterdir()] == ['mine'], 'it was there before'
         assert {f.name for f in runs.folder().parent.iterdir()} == {runs.folder().name}
         for other in others:
@@ -274,29 +281,39 @@ def test_pack_and_unpack(few, tmp_path, monkeypatch):
             assert agent(Hex.initial(2, 3)).actions.shape == (2,)
         shutil.rmtree(runs.folder()/run)
         shipping.unpack()
-        again = shipping.pack(made, tmp_path/'other')[1]
-        assert again.read_bytes() == first
+        shipping.pack(made, tmp_path/'other')
+        assert archive(3, tmp_path/'other').read_bytes() == first
+
+
+def test_runs_of_some_boards_are_unpacked(tmp_path):
+    with pavlov.use_root(tmp_path):
+        names = shipping.unpack([4])
+        assert sorted(names) == sorted(f.name for f in runs.folder().iterdir())
+        assert {runs.info(name)['params']['boardsize'] for name in names} == {4}
+        with pytest.raises(ValueError, match=r'no runs .* of boards \[12\]: choose from \[3, 4, '):
+            shipping.unpack([3, 12])
+        assert sorted(names) == sorted(f.name for f in runs.folder().iterdir()), 'nothing is done'
 
 
 def test_packing_over_a_database_that_was_read_before(unpacked, tmp_path, monkeypatch):
     every = shipping._snapshots
-    monkeypatch.setattr(shipping, '_snapshots', lambda db: dict(list(every(db).items())[:2]))
+    monkeypatch.setattr(shipping, '_snapshots',
+                        lambda db: {3: dict(list(every(db)[3].items())[:2])})
     with sql.use(sql.create(tmp_path/database.REPLICA.name)):
         assert sql.agent_query().empty
-    _, archive = shipping.pack(database.REPLICA, tmp_path)
-    with tarfile.open(archive) as file:
-        assert len({Path(name).parts[0] for name in file.getnames()}) == 2
+    shipping.pack(database.REPLICA, tmp_path)
+    assert len({Path(name).parts[0] for name, _ in packed(3, tmp_path)}) == 2
 
 
 def test_large_networks_take_half_the_room(few, monkeypatch, tmp_path):
     """Only their matrices are rounded, not again what is rounded, and no run's first snapshot."""
     monkeypatch.setattr(shipping, 'EXACT', sorted(few.values())[1])
     assert len({n_params > shipping.EXACT for n_params in few.values()}) == 2
-    packed = dict(shipping.contents(database.REPLICA))
+    shipped = dict(shipping.contents(database.REPLICA, 3))
     for run, n_params in few.items():
         for n in storage.snapshots(run).index:
             path = tmp_path/'snapshot'
-            path.write_bytes(packed[f'{run}/{storage.SNAPSHOT.format(n=n)}'])
+            path.write_bytes(shipped[f'{run}/{storage.SNAPSHOT.format(n=n)}'])
             large = n > 0 and n_params > shipping.EXACT
             assert not large or shipping.snapshot(path, n_params) == path.read_bytes()
             exact, rounded = storage.load_snapshot(run, n)['agent'], storage.load(path)['agent']

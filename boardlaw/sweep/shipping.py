@@ -1,11 +1,12 @@
-"""The replica that the package ships: our own runs, reduced to what others need, in two files.
+"""The replica that the package ships: our own runs, reduced to what others need.
 
-`data/replica.sqlite` is the evaluation database. `data/replica.tar.xz` holds the folder of each run
-with its description and snapshots, but no statistics and savepoints, which are large. Snapshots
-of networks with more than :data:`EXACT` parameters have matrices in half precision, which takes
-half the room; but each run's first is exact, so that a training made anew can be compared with it.
-After :func:`unpack` the agents can play and be rated again. To be trained further takes a
-savepoint: the longest run of the largest board, :data:`OPEN`, comes with its own.
+`data/replica.sqlite` is the evaluation database. `data/replica-9.tar.xz`, and so for each board,
+holds the folder of each run with its description and snapshots, but no statistics and savepoints,
+which are large. What is new on one board changes one archive only. Snapshots of networks with more
+than :data:`EXACT` parameters have matrices in half precision, which takes half the room; but each
+run's first is exact, so that a training made anew can be compared with it. After :func:`unpack` the
+agents can play and be rated again. To be trained further takes a savepoint: the longest run of the
+largest board, :data:`OPEN`, comes with its own.
 """
 import io
 import json
@@ -18,8 +19,6 @@ import torch
 from .. import networks, sql
 from ..pavlov import runs, storage
 from ..sql.database import REPLICA
-
-RUNS = REPLICA.with_suffix('.tar.xz')
 
 #: Parameters of the largest network that is kept exactly. A half has 11 binary digits; the search
 #: plays large networks with 11 on a GPU and with 8 on a CPU's tiles (:mod:`boardlaw.tiles`).
@@ -54,35 +53,42 @@ BUFFER = 2**22
 _PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # nobody's business
 
 
+def archive(boardsize, folder=REPLICA.parent):
+    """The path of the archive with a board's runs."""
+    return Path(folder)/f'{REPLICA.stem}-{boardsize}.tar.xz'
+
+
 def pack(database, folder=REPLICA.parent):
-    """Writes replica.sqlite and replica.tar.xz from a database and the runs that it names.
+    """Writes replica.sqlite and the boards' archives from a database and the runs that it names.
 
     Args:
         database: path or URL.
         folder: where to.
 
     Returns:
-        The paths of both.
+        The path of the database written.
     """
-    target, archive = Path(folder)/REPLICA.name, Path(folder)/RUNS.name
+    target = Path(folder)/REPLICA.name
     partial = target.with_name(f'{target.name}.partial')   # the database may be the target itself
     partial.unlink(missing_ok=True)
     with sql.use(database):
         sql.execute('vacuum into :path', path=str(partial))
     partial.replace(target)
-    with tarfile.open(archive, 'w:xz') as file:
-        for name, content in contents(database):    # an open connection may hold the old target
-            member = tarfile.TarInfo(name)   # of 1970, so that the same runs make the same file
-            member.size = len(content)
-            file.addfile(member, io.BytesIO(content))
-    return target, archive
+    for boardsize in _snapshots(database):      # an open connection may hold the old target
+        with tarfile.open(archive(boardsize, folder), 'w:xz') as file:
+            for name, content in contents(database, boardsize):
+                member = tarfile.TarInfo(name)   # of 1970, so that the same runs make the same file
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+    return target
 
 
-def contents(database):
-    """What is to be shipped of the runs that a database names.
+def contents(database, boardsize):
+    """What is to be shipped of a board's runs that a database names.
 
     Args:
         database: path or URL.
+        boardsize: of the runs.
 
     Yields:
         Name, with the run's folder, and bytes of each file.
@@ -90,7 +96,7 @@ def contents(database):
     with sql.use(database):
         begun = sql.agent_query().query('description in @OPEN').sort_values('train_flops')
     longest = set(begun.groupby('description').run.last())
-    for run, numbers in _snapshots(database).items():
+    for run, numbers in _snapshots(database)[boardsize].items():
         info = runs.info(run)
         entries = [storage.SNAPSHOT.format(n=n) for n in numbers]
         saved = [storage.LATEST] if run in longest else []
@@ -98,8 +104,8 @@ def contents(database):
                 for entry in entries + saved}
         info |= {'_host': '', '_files': kept}
         yield f'{run}/{runs.INFO}', json.dumps(info).encode()
-        n_params = networks.count_params(*(info['params'][k]
-                                           for k in ('boardsize', 'width', 'depth')))
+        n_params = networks.count_params(boardsize, *(info['params'][k]
+                                                      for k in ('width', 'depth')))
         for n, entry in zip(numbers, entries):
             yield f'{run}/{entry}', snapshot(runs.path(run)/entry, n_params if n else 0)
         for entry in saved:
@@ -109,13 +115,14 @@ def contents(database):
 
 
 def _snapshots(database):
-    """{run: numbers of the snapshots that have agents and ship}, in order."""
+    """{boardsize: {run: numbers of the snapshots that have agents and ship}}, each in order."""
     with sql.use(database):
         known = sql.agent_query().query('width > 0')
     of_run = known.groupby('run').idx
     ends = (of_run.transform('nunique') > 1) & (known.idx == of_run.transform('max'))
     known = known[ends | ~known.description.isin(ENDS)]
-    return {run: sorted(set(numbers)) for run, numbers in known.groupby('run').idx}
+    return {int(boardsize): {run: sorted(set(numbers)) for run, numbers in board.groupby('run').idx}
+            for boardsize, board in known.groupby('boardsize')}
 
 
 def snapshot(path, n_params):
@@ -156,20 +163,32 @@ def dumped(saved):
     return content.getvalue()
 
 
-def unpack():
+def unpack(boards=None):
     """Puts the runs that the package ships into the folder of runs, except those that are there.
+
+    Args:
+        boards: board sizes whose runs are wanted, or all.
 
     Returns:
         Their names.
+
+    Raises:
+        ValueError: no run is shipped of a board.
     """
-    names, home = list(_snapshots(REPLICA)), runs.folder()
-    missing = {run for run in names if not (home/run).exists()}
-    if missing:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.replica-', dir=home.parent) as partial:
-            with tarfile.open(RUNS) as file:
-                file.extractall(partial, (m for m in file if Path(m.name).parts[0] in missing),
-                                filter='data')
-            for run in missing:
-                (Path(partial)/run).replace(home/run)
-    return names
+    shipped, home = _snapshots(REPLICA), runs.folder()
+    boards = list(shipped) if boards is None else list(boards)
+    if unknown := set(boards) - set(shipped):
+        raise ValueError(f'no runs are shipped of boards {sorted(unknown)}: choose from '
+                         f'{sorted(shipped)}')
+    wanted = {b: shipped[b] for b in boards}
+    for boardsize, names in wanted.items():
+        missing = {run for run in names if not (home/run).exists()}
+        if missing:
+            home.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix='.replica-', dir=home.parent) as partial:
+                with tarfile.open(archive(boardsize)) as file:
+                    file.extractall(partial, (m for m in file if Path(m.name).parts[0] in missing),
+                                    filter='data')
+                for run in missing:
+                    (Path(partial)/run).replace(home/run)
+    return [run for names in wanted.values() for run in names]
