@@ -37,11 +37,12 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 9 --networks 128x4 --samples 1.7e7',
             'sweep --boards 9 --networks 64x2,32x2,8x1,1x1 --samples 1e7',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
-            'sweep --boards 6,7 --study lambda --seeds 3']
+            'sweep --boards 6,7 --study lambda --seeds 3',
+            'sweep --boards 9 --study lambda --networks 128x4 --samples 1e7 --runs 6']
 
 #: Descriptions of runs whose snapshots take too much room. Of those with a learning curve the last
 #: one ships, of the others only the ratings.
-ENDS = ['lambda/6', 'lambda/7', 'bee/9']
+ENDS = ['lambda/6', 'lambda/7', 'lambda/9', 'bee/9']
 
 #: Descriptions of the runs of which the longest can go on.
 OPEN = ['bee/9']
