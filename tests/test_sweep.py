@@ -220,6 +220,11 @@ def sleep(item):
     time.sleep(60)
 
 
+def say_and_sleep(item):
+    print('begun', flush=True)
+    sleep(item)
+
+
 def test_local_pool(tmp_path):
     pool = sweep.Local(2)
     assert dict(pool.map(echo, [1, 2, 3])) == {1: 2, 2: 4, 3: 6}
@@ -239,6 +244,16 @@ def test_local_pool_ends_at_its_deadline():
     began = time.monotonic()
     assert list(sweep.Local(1).map(sleep, [1, 2], time.time() + .5)) == []
     assert time.monotonic() - began < 20
+
+
+def test_workers_end_with_a_sweep_that_is_killed():
+    code = ('from boardlaw import sweep; from test_sweep import say_and_sleep; '
+            'list(sweep.Local(1).map(say_and_sleep, [1]))')
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE,
+                          cwd=Path(__file__).parent) as process:
+        assert process.stdout.readline().strip() == b'begun'
+        process.kill()
+        process.communicate(timeout=30)     # its workers hold the other end
 
 
 # The whole

@@ -9,7 +9,9 @@ is not tried again: it is yielded in place of the result.
 import math
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 from multiprocessing.connection import wait
 
@@ -94,10 +96,18 @@ class Local:
 
 
 def _work(pipe, function, item):
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ['BOARDLAW_THREADS'] = '1'
     import torch
     torch.set_num_threads(1)
     pipe.send(_call(function, item))
+
+
+def _end_with_parent():
+    """A worker whose sweep was killed ends as if that had told it to: the next one needs its locks
+    and its core."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _call(function, item):
