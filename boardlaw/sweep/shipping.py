@@ -5,8 +5,8 @@ holds the folder of each run with its description and snapshots, but no statisti
 which are large. What is new on one board changes one archive only. Snapshots of networks with more
 than :data:`EXACT` parameters have matrices in half precision, which takes half the room; but each
 run's first is exact, so that a training made anew can be compared with it. After :func:`unpack` the
-agents can play and be rated again. To be trained further takes a savepoint: the longest run of the
-largest board, :data:`OPEN`, comes with its own.
+agents can play and be rated again. To be trained further takes a savepoint: the longest run of each
+of the largest boards, :data:`OPEN`, comes with its own.
 """
 import io
 import json
@@ -36,6 +36,9 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 9 --networks 256x4 --samples 1.22e8 --test-boards 9',
             'sweep --boards 9 --networks 128x4 --samples 1.7e7',
             'sweep --boards 9 --networks 64x2,32x2,8x1,1x1 --samples 1e7',
+            'sweep --boards 10 --networks 128x4 --samples 6e7',
+            'sweep --boards 11 --networks 128x4 --samples 2.3e7',
+            'sweep --boards 10,11 --networks 32x2 --samples 1e7',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
             'sweep --boards 6,7 --study lambda --seeds 3',
             'sweep --boards 9 --study lambda --networks 128x4 --samples 1e7 --runs 6']
@@ -45,7 +48,7 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
 ENDS = ['lambda/6', 'lambda/7', 'lambda/9', 'bee/9']
 
 #: Descriptions of the runs of which the longest can go on.
-OPEN = ['bee/9']
+OPEN = ['bee/9', 'bee/10', 'bee/11']
 
 #: Bytes of the largest buffer that a savepoint takes along: a training with a larger one plays it
 #: anew before it learns on.
@@ -55,7 +58,7 @@ _PROCESS = ['_process_id', '_process_name', '_thread_id', '_thread_name']   # no
 
 
 def archive(boardsize, folder=REPLICA.parent):
-    """The path of the archive with a board's runs."""
+    """The path of the archive with a board's runs, in a folder as for :func:`pack`."""
     return Path(folder)/f'{REPLICA.stem}-{boardsize}.tar.xz'
 
 
