@@ -69,6 +69,42 @@ def test_contrast_is_welchs():
     assert one.low.isna().all() and 'cannot be told apart' in lambdas.verdict(one)
 
 
+def test_lag_is_the_ratio_of_computes():
+    """100 Elo a decade, and 40 between the rules: the published one takes 10**.4 times as much."""
+    way = lambdas.reached(agents(), (.5, .75))
+    assert set(way.run) == {f'{rule}{seed}' for rule in C_PUCT for seed in range(3)}
+    assert way.elo.unique().tolist() == [-359 + .5*300, -359 + .75*300]
+    found = lambdas.lag(way)
+    assert found.index.tolist() == [(3, .5), (3, .75)]
+    reach = t.ppf(.975, 4)*np.sqrt(2/3)*.01     # a seed is worth 1 Elo, .01 decades
+    for row in found.itertuples():
+        assert np.log10([row.ratio, row.low, row.high]) == pytest.approx([.4, .4 - reach,
+                                                                          .4 + reach])
+    # Over boards it is the geometric mean, whose error is smaller.
+    other = agents().assign(boardsize=4)
+    other.loc[other.rule == '2021', 'elo'] += 20
+    both = lambdas.lag(lambdas.reached(pd.concat([agents(), other]), [.5]), ['share']).loc[.5]
+    reach = t.ppf(.975, 8)*np.sqrt(2/3/2)*.01
+    assert np.log10([both.ratio, both.low, both.high]) == pytest.approx([.3, .3 - reach,
+                                                                         .3 + reach])
+    # A run that never gets there has no compute to compare.
+    assert lambdas.lag(lambdas.reached(agents(), [1.])).isna().all(axis=None)
+
+
+def test_a_weighted_sum_of_means_is_covered_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    key, sd = np.repeat(list('abc'), [3, 8, 4]), {'a': 1., 'b': 3., 'c': .5}
+    weights, hit = pd.Series({'c': -1., 'a': .5, 'b': .5}), 0
+    for _ in range(2000):
+        x = pd.Series([rng.normal(dict(a=1, b=2, c=5)[k], sd[k]) for k in key])
+        value, low, high = lambdas.combined(x.groupby(key), weights)
+        assert low < value < high
+        hit += low < -3.5 < high
+    assert .935 < hit/2000 < .975
+    value, low, high = lambdas.combined(x[2:].groupby(key[2:]), weights)    # one of the first left
+    assert np.isfinite(value) and np.isnan([low, high]).all()
+
+
 def test_games_between_the_rules_alone():
     """With games that follow the Elo of each seed, the interval is Welch's of these Elo."""
     rng = np.random.default_rng(0)

@@ -10,12 +10,12 @@ Explained in the chapter book/rules.ipynb.
 """
 import numpy as np
 import pandas as pd
-from scipy.stats import t, ttest_ind
+from scipy.stats import t
 
 from boardlaw import elos
 from boardlaw.mcts import C_PUCT
 
-from .data import check
+from .data import check, crossings
 
 
 def effective_c_puct(visits, c_puct=C_PUCT['2021'], n_actions=None):
@@ -83,13 +83,75 @@ def curves(agents) -> pd.DataFrame:
     Returns:
         boardsize, rule, train_flops, mean, low, high, n_seeds.
     """
-    plain = agents[(agents.train_nodes == 64) & (agents.test_nodes == 64)
-                   & np.isclose(agents.c_puct, agents.rule.map(C_PUCT))]
-    by = plain.groupby(['boardsize', 'rule', 'idx'])
+    by = _plain(agents).groupby(['boardsize', 'rule', 'idx'])
     table = by.agg(train_flops=('train_flops', 'mean'), mean=('elo', 'mean'), low=('elo', 'min'),
                    high=('elo', 'max'), n_seeds=('elo', 'size')).reset_index()
     full = table.groupby(['boardsize', 'rule']).n_seeds.transform('max')
     return table[table.n_seeds == full].drop(columns='idx').reset_index(drop=True)
+
+
+def _plain(agents):
+    return agents[(agents.train_nodes == 64) & (agents.test_nodes == 64)
+                  & np.isclose(agents.c_puct, agents.rule.map(C_PUCT))]
+
+
+def reached(agents, shares=(.25, .5, .75)) -> pd.DataFrame:
+    """The compute at which each run of :func:`curves` first gets a share of its board's way up,
+    which goes from the lowest mean to the end of the rule that ends lower.
+
+    Returns:
+        boardsize, share, rule, run, elo (of that share), and log_flops, the compute's log10: nan
+        where a run never gets there.
+    """
+    table, rows = curves(agents), []
+    for boardsize, board in _plain(agents).sort_values('train_flops').groupby('boardsize'):
+        curve = table[table.boardsize == boardsize]
+        low, high = curve['mean'].min(), curve.groupby('rule')['mean'].last().min()
+        for share in shares:
+            elo = low + share*(high - low)
+            rows += [(boardsize, share, rule, run, elo, np.log10(crossings(own, elo)[boardsize]))
+                     for (rule, run), own in board.groupby(['rule', 'run'])]
+    return pd.DataFrame(rows, columns=['boardsize', 'share', 'rule', 'run', 'elo', 'log_flops'])
+
+
+def lag(reached, by=('boardsize', 'share'), level=.95) -> pd.DataFrame:
+    """How many times the corrected rule's compute the published one takes to get as far.
+
+    Args:
+        reached: of the function of that name.
+        by: its columns to tell apart; without boardsize the ratio is the geometric mean over
+            boards.
+
+    Returns:
+        ratio, low, high, by :func:`combined` from logarithms, indexed by `by`; nan where a run
+        never gets there.
+    """
+    def one(part):
+        groups = part.groupby(['rule', 'boardsize']).log_flops
+        sign = [1 if rule == '2021' else -1 for rule, _ in groups.groups]
+        weights = pd.Series(sign, groups.groups)/part.boardsize.nunique()
+        known = part.log_flops.notna().all()
+        found = 10**np.array(combined(groups, weights, level)) if known else np.nan
+        return pd.Series(found, ['ratio', 'low', 'high'])
+    return reached.groupby(list(by))[['rule', 'boardsize', 'log_flops']].apply(one)
+
+
+def combined(groups, weights, level=.95):
+    """A weighted sum of the means of groups, with its interval after Welch and Satterthwaite.
+
+    Args:
+        groups: a grouped Series, its values independent.
+        weights: a Series with the groups' keys.
+
+    Returns:
+        The sum and the ends of its interval, which are nan where a group has one value.
+    """
+    cells = groups.agg(['mean', 'var', 'size'])
+    weights = weights.reindex(cells.index)
+    parts = weights**2*cells['var']/cells['size']
+    df = parts.sum(skipna=False)**2/(parts**2/(cells['size'] - 1)).sum()
+    value, reach = weights @ cells['mean'], t.ppf((1 + level)/2, df)*parts.sum(skipna=False)**.5
+    return value, value - reach, value + reach
 
 
 def contrast(ends, level=.95) -> pd.DataFrame:
@@ -107,11 +169,10 @@ def contrast(ends, level=.95) -> pd.DataFrame:
         ours, theirs = (board[board.rule == rule].elo for rule in ('corrected', '2021'))
         if min(len(ours), len(theirs)) == 0:
             continue
-        low = high = np.nan
-        if min(len(ours), len(theirs)) > 1:
-            low, high = ttest_ind(ours, theirs, equal_var=False).confidence_interval(level)
+        difference, low, high = combined(board.groupby('rule').elo,
+                                         pd.Series({'corrected': 1, '2021': -1}), level)
         rows[boardsize] = {'corrected': ours.mean(), 'published': theirs.mean(),
-                           'difference': ours.mean() - theirs.mean(), 'low': low, 'high': high,
+                           'difference': difference, 'low': low, 'high': high,
                            'n_seeds': min(len(ours), len(theirs))}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('boardsize')
 
