@@ -148,10 +148,15 @@ def combined(groups, weights, level=.95):
     """
     cells = groups.agg(['mean', 'var', 'size'])
     weights = weights.reindex(cells.index)
-    parts = weights**2*cells['var']/cells['size']
-    df = parts.sum(skipna=False)**2/(parts**2/(cells['size'] - 1)).sum()
-    value, reach = weights @ cells['mean'], t.ppf((1 + level)/2, df)*parts.sum(skipna=False)**.5
+    value = weights @ cells['mean']
+    reach = _reach((weights**2*cells['var']/cells['size']).to_numpy(), cells['size'], level)
     return value, value - reach, value + reach
+
+
+def _reach(parts, sizes, level):
+    """Half of Welch's interval: `parts` of the variance, and how many values each was seen by."""
+    df = parts.sum()**2/(parts**2/(np.array(sizes) - 1)).sum()
+    return t.ppf((1 + level)/2, df)*parts.sum()**.5
 
 
 def contrast(ends, level=.95) -> pd.DataFrame:
@@ -197,8 +202,7 @@ def between(ends, trials, level=.95) -> pd.DataFrame:
         ws, gs = (x.loc[ours, theirs] for x in elos.symmetrize(trials, board.index))
         elo = (np.log((ws + .5)/(gs - ws + .5))*elos.to_elo).where(gs > 0)
         parts = np.array([elo.mean(axis=axis).var()/elo.shape[1 - axis] for axis in (0, 1)])
-        df = parts.sum()**2/(parts**2/(np.array(elo.shape[::-1]) - 1)).sum()
-        mean, reach = elo.mean(axis=None), t.ppf((1 + level)/2, df)*parts.sum()**.5
+        mean, reach = elo.mean(axis=None), _reach(parts, elo.shape[::-1], level)
         games = gs.to_numpy().sum()
         rows[boardsize] = {'rate': ws.to_numpy().sum()/games, 'difference': mean,
                            'low': mean - reach, 'high': mean + reach, 'games': int(games)}
