@@ -115,6 +115,8 @@ def _add_jobs(parser):
                         help="the paper's networks; the cheapest perfect one of each board, three "
                         'times as long; or both rules for lambda, side by side (default: grid)')
     parser.add_argument('--seeds', type=int, help='runs of each kind (default: 1; of lambda 3)')
+    parser.add_argument('--first-seed', type=int, default=0, help='of these runs; the others have '
+                        'the next ones (default: 0)')
     parser.add_argument('--runs', type=int, dest='n_runs', help='of each board at most so many, '
                         'the first of the plan')
     parser.add_argument('--networks', type=_shapes, dest='shapes', metavar='WxD,WxD', help='width '
@@ -126,7 +128,7 @@ def _add_jobs(parser):
                         'suits its board); runs that ended with fewer go on')
 
 
-def _jobs(boards, study, seeds, n_runs, shapes, largest, samples, **others):
+def _jobs(boards, study, seeds, first_seed, n_runs, shapes, largest, samples, **others):
     """The jobs that the options of :func:`_add_jobs` ask for, and the other options."""
     from . import sweep as sweeps
     if study != 'grid' and largest or study == 'long' and shapes:
@@ -134,13 +136,14 @@ def _jobs(boards, study, seeds, n_runs, shapes, largest, samples, **others):
                          f'{study!r} takes the cheapest perfect network')
     if study == 'lambda' and shapes and len(shapes) > 1:
         raise ValueError('--networks: the study of lambda takes one network')
+    seeds = range(first_seed, first_seed + (seeds or (3 if study == 'lambda' else 1)))
     if study == 'grid':
-        jobs = sweeps.plan(boards, seeds or 1, None, n_runs, largest, samples, shapes)
+        jobs = sweeps.plan(boards, seeds, None, n_runs, largest, samples, shapes)
     elif study == 'long':
-        jobs = sweeps.long_runs(boards, seeds or 1, None, samples)[:n_runs]
+        jobs = sweeps.long_runs(boards, seeds, None, samples)[:n_runs]
     else:
         [shape] = shapes or [None]
-        jobs = sweeps.lambda_study(boards, seeds or 3, None, samples, shape)[:n_runs]
+        jobs = sweeps.lambda_study(boards, seeds, None, samples, shape)[:n_runs]
     return jobs, others
 
 

@@ -111,7 +111,12 @@ def test_the_command_asks_for_these_jobs(monkeypatch):
     main.main('sweep --boards 8 --networks 128x4,64x2'.split())
     main.main('sweep --boards 9 --study lambda --networks 64x4 --samples 1e6 --runs 6'.split())
     main.main('visit --boards 8 --samples 1e7 --runs 2 --state nowhere'.split())
-    assert asked == [sweep.plan([8], samples=1e7, largest=9000, n_runs=3),
+    for study, more in [('grid', '--runs 3'), ('long', ''), ('lambda', '')]:
+        main.main(f'sweep --boards 3,4 --study {study} --seeds 2 --first-seed 5 {more}'.split())
+    assert [{job.config.seed for job in jobs} for jobs in asked[5:]] == [{5}, {5, 6}, {5, 6}]
+    assert asked[5:] == [sweep.plan([3, 4], [5, 6], n_runs=3), sweep.long_runs([3, 4], [5, 6]),
+                         sweep.lambda_study([3, 4], [5, 6])]
+    assert asked[:5] == [sweep.plan([8], samples=1e7, largest=9000, n_runs=3),
                      sweep.long_runs([7], samples=8e7),
                      sweep.plan([8], shapes=[(128, 4), (64, 2)]),
                      sweep.lambda_study([9], samples=1e6, shape=(64, 4))[:6],

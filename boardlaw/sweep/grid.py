@@ -123,7 +123,8 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None
 
     Args:
         boards: board sizes.
-        seeds: runs of each network; the second seeds come after all the first.
+        seeds: runs of each network, with seeds 0, 1 ..; or their seeds, as a range or list. The
+            second seeds come after all the first.
         settings: {boardsize: (n_envs, lr, samples)}, by default :data:`SETTINGS`.
         n_runs: of each board, the first so many; by default all.
         largest: parameters of a network; those with more are left out.
@@ -146,12 +147,16 @@ def plan(boards, seeds=1, settings=None, n_runs=None, largest=None, samples=None
         queues.append([
             Job(config, min(n_samples*config.flops_per_sample, 2*cheapest), f'bee/{boardsize}',
                 DECADES if n_params <= LARGE else LARGE_DECADES)
-            for seed in range(seeds) for w, d in shapes or ordered(boardsize)
+            for seed in _each(seeds) for w, d in shapes or ordered(boardsize)
             for n_params in [networks.count_params(boardsize, w, d)]
             if largest is None or n_params <= largest
             for config in [Config(boardsize, w, d, n_envs=n_envs, lr=lr, seed=seed)]][:n_runs])
     return [queue[i] for i in range(max(map(len, queues), default=0))
             for queue in queues if i < len(queue)]
+
+
+def _each(seeds):
+    return range(seeds) if isinstance(seeds, int) else seeds
 
 
 def long_runs(boards, seeds=1, settings=None, samples=None):
@@ -168,7 +173,7 @@ def long_runs(boards, seeds=1, settings=None, samples=None):
     """
     settings = settings or SETTINGS
     jobs = []
-    for seed, boardsize in product(range(seeds), boards):
+    for seed, boardsize in product(_each(seeds), boards):
         n_envs, lr, usual = settings[boardsize]
         config = Config(boardsize, *CHEAPEST[boardsize], n_envs=n_envs, lr=lr/3, seed=seed)
         least = 3*usual*config.flops_per_sample
@@ -182,9 +187,9 @@ def lambda_study(boards, seeds=3, settings=None, samples=None, shape=None):
     """Trainings by the published rule for lambda and by the corrected one, at equal compute.
 
     On each board the cheapest perfect network, trained with a fifth of the samples of
-    :data:`SETTINGS`, so that differences show: with the rule's own c_puct and `seeds` seeds, whose
-    learning curves are kept; with a quarter and four times that c_puct, two seeds each; and with 16
-    and 256 nodes, `seeds` seeds each.
+    :data:`SETTINGS`, so that differences show: with the rule's own c_puct and all seeds, whose
+    learning curves are kept; with a quarter and four times that c_puct, the first two seeds; and
+    with 16 and 256 nodes, all seeds.
 
     Args:
         boards, seeds, settings: as for :func:`plan`.
@@ -195,9 +200,10 @@ def lambda_study(boards, seeds=3, settings=None, samples=None, shape=None):
         A list of :class:`Job`, the boards in turn, described as 'lambda/<boardsize>'.
     """
     settings = settings or SETTINGS
-    each = [({}, seed) for seed in range(seeds)]
-    each += [({'c_puct': c}, seed) for c in (1/4, 4) for seed in range(2)]
-    each += [({'n_nodes': n}, seed) for seed in range(seeds) for n in (16, 256)]
+    seeds = _each(seeds)
+    each = [({}, seed) for seed in seeds]
+    each += [({'c_puct': c}, seed) for c in (1/4, 4) for seed in seeds[:2]]
+    each += [({'n_nodes': n}, seed) for seed in seeds for n in (16, 256)]
     jobs = []
     for (change, seed), boardsize, (rule, c_puct) in product(each, boards, C_PUCT.items()):
         n_envs, lr, usual = settings[boardsize]
