@@ -495,6 +495,22 @@ def test_suggestions_with_rho_reach_what_they_promise():
     assert elos.intervals(elos.pairs(trials), reference=0, rho=rho)['std'].max() > .4
 
 
+def test_suggestions_leave_out_those_who_cannot_play():
+    """The unknown among those who can are linked by them; the unknown among the others count for
+    nothing, and the reference may be one of them."""
+    rng, truth = np.random.default_rng(22), np.zeros(8)
+    trials = play(rng, truth, everyone(6), 16, 16)
+    ws, gs = elos.symmetrize(trials, range(8))
+    able = [1, 2, 3, 6]
+    todo = elos.suggest(ws, gs, n=5, reference=0, among=able)
+    assert len(todo) and todo[['agent', 'opponent']].isin(able).all(axis=None)
+    assert (todo[['agent', 'opponent']].iloc[0] == 6).any(), 'the unknown one first'
+    known = elos.suggest(ws, gs, n=5, reference=0, until=1., among=[1, 2, 3])
+    assert len(known) == 1, 'agents 6 and 7, who cannot play, ask for no games'
+    with pytest.raises(ValueError, match='two agents who can play, there are 1'):
+        elos.suggest(ws, gs, n=5, among=[1])
+
+
 def widest(trials, n, reference):
     iv = elos.intervals(*elos.symmetrize(trials, range(n)), reference=reference)
     return (iv['upper'] - iv['lower']).max()

@@ -526,6 +526,39 @@ def test_two_sweeps_at_once_share_the_work(root):
             assert (again.black_wins, again.moves) == (row.black_wins, row.moves)
 
 
+def test_agents_whose_snapshots_are_elsewhere_keep_their_games(root):
+    """As with the runs that ship, of which some have their last snapshot only."""
+    settings = {3: (16, 1e-3, 8_000)}
+    first, second = sweep.plan([3], 2, settings, shapes=[(1, 1)])
+    database = root/'replica.sqlite'
+    options = {'pool': Here(), 'report': lambda line: None, 'direct_games': 2}
+    sweep.sweep([first], **options)
+    run = sweep.find(first)
+    last, *others = storage.snapshots(run).index[::-1]
+    for n in others:
+        (runs.path(run)/storage.SNAPSHOT.format(n=n)).unlink()
+
+    def games():
+        played = sql.query('select * from trials').set_index(['black_agent', 'white_agent'])
+        return (played.black_wins + played.white_wins).groupby(level=[0, 1]).sum()
+
+    with sql.use(database):
+        agents, before = sql.agent_query(), games()
+        gone = agents.index[(agents.run == run) & (agents.idx != last)]
+        assert set(agents.index) - set(state.present(agents)) == set(gone) and len(gone) > 5
+    lines = []
+    [rated] = sweep.sweep([second], **options | {'report': lines.append}).values()
+    with sql.use(database):
+        agents = sql.agent_query()
+        new = agents.index[agents.run == sweep.find(second)]
+        after = games()
+    assert rated.elo[[*gone, *new]].notna().all()
+    assert any(f'{len(gone)} others cannot play here' in line for line in lines)
+    theirs = [pair for pair in after.index if set(pair) & set(gone)]
+    assert after[theirs].equals(before.reindex(theirs)), 'a game that nobody can have played'
+    assert set(new) <= {i for pair in after.index for i in pair}
+
+
 def test_test_trees_are_agents_of_their_own(root):
     [job] = sweep.plan([3], settings=TINY, n_runs=1)
     training._train((job, str(root), 'cpu'))
@@ -628,6 +661,7 @@ def rated_again(monkeypatch):
         played = pd.DataFrame({'black_agent': [1], 'white_agent': [2], 'black_wins': [1],
                                'white_wins': [1]})
         monkeypatch.setattr(rating, '_pool', lambda *_: found)
+        monkeypatch.setattr(state, 'present', lambda agents: list(agents.index))
         monkeypatch.setattr(ratings, 'trials', lambda _: played)
         monkeypatch.setattr(ratings, 'ratings', lambda *_: (lambda reach: pd.DataFrame(
             {'elo': 0., 'lower': -reach, 'upper': reach}, found.index))(next(reaches)))

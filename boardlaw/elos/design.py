@@ -11,7 +11,7 @@ SHARPNESS = 8   # power of the variance by which wide intervals count for more t
 
 
 def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
-            until: float = 0., rho: float = 0., agents=None) -> pd.DataFrame:
+            until: float = 0., rho: float = 0., agents=None, among=None) -> pd.DataFrame:
     """The pairs to play next so that the widest interval shrinks the most.
 
     One match at a time: takes the pair whose games would shrink the intervals most, the widest
@@ -30,14 +30,17 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
         them there are, and new opponents are preferred
     :param agents: labels of all agents where `ws` is the frame of `pairs`, which knows only those
         who have played
+    :param among: labels of those who can play, by default all; the widths of the others count for
+        nothing
     :return: agent, opponent, games: one row a pair, at most n, in the order chosen
-    :raises ValueError: fewer than two agents, or the reference is not one of them, or one who has
+    :raises ValueError: fewer than two agents who can play, or the reference is not one of them, or one who has
         played is not among `agents`
     """
     played = read(ws, gs, agents)
     agents = played.agents
-    if len(agents) < 2:
-        raise ValueError(f'a match needs two agents, there are {len(agents)}')
+    able = np.ones(len(agents), bool) if among is None else agents.isin(among)
+    if able.sum() < 2:
+        raise ValueError(f'a match needs two agents who can play, there are {able.sum()}')
     if reference is not None and reference not in agents:
         raise ValueError(f'the reference {reference} is not among the agents')
     x, cov = _belief(played, rho)
@@ -50,7 +53,7 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
         # Of each agent's strength with each difference from the reference, then of each pair's
         # difference with these, squared and added up: the pair's say in the widths.
         shared = cov - cov[:, [ref]]
-        width = np.maximum(np.diag(shared) - shared[ref], 0)
+        width = np.maximum(np.diag(shared) - shared[ref], 0) * able
         if chosen and width.max() <= until**2:
             break
         weight = (width / width.max())**SHARPNESS
@@ -59,7 +62,8 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
         var = _squared_distance(cov)
         a_game = _randomness(x[:, None] - x, var)
         value = a_game * (independent(total + games, rho) - independent(total, rho))
-        i, j = sorted(divmod(int((value * say / (1 + value * var)).argmax()), len(agents)))
+        gain = np.where(able[:, None] & able, value * say / (1 + value * var), -1)
+        i, j = sorted(divmod(int(gain.argmax()), len(agents)))
         chosen[i, j] = chosen.get((i, j), 0) + games
         total[i, j] = total[j, i] = total[i, j] + games
         along = cov[i] - cov[j]

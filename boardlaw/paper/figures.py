@@ -306,7 +306,7 @@ def test_compute(agents, floors=(-2000, -1500, -1000, -500), literal=False):
 
 
 @style.drawn
-def train_test(agents, elos=tuple(range(-1500, -249, 250)), literal=False):
+def train_test(agents, elos=data.LEVELS, literal=False):
     """Figure 9: lines of equal Elo, the least test compute against the training compute.
 
     See :func:`data.train_test`; dashed the plane fitted to all lines, its equation in the figure.

@@ -34,7 +34,7 @@ def _missing(jobs):
     agents = sql.agent_query()
     measured = set(sql.query('select distinct agent_id from noise_scales').agent_id)
     mine = agents[agents.run.isin(names) & (agents.test_nodes == agents.train_nodes)]
-    return [int(i) for i in mine.index if i not in measured]
+    return [int(i) for i in state.present(mine) if i not in measured]
 
 
 def _measure(ids):

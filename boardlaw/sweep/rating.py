@@ -51,6 +51,8 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
     agent may have few opponents of its strength. More agents near it are needed then, such as the
     same networks with larger trees.
 
+    Agents whose snapshots are not in the folder of runs keep the games that they have.
+
     Args:
         pool: see :mod:`boardlaw.sweep.pools`.
         games: of one match, half in each colour.
@@ -64,14 +66,16 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
     aim, widest, stuck = AIM, math.inf, 0
     while True:
         found = _pool(boardsize, description)
+        here = state.present(found)
         played = ratings.trials(found)
         rated = ratings.ratings(found, played)
-        reach = ((rated.upper - rated.lower)/2).fillna(math.inf)
+        reach = ((rated.upper - rated.lower)/2).fillna(math.inf)[here]
         wide = reach[reach > width]
         n_games = int(played[['black_wins', 'white_wins']].to_numpy().sum())
         report(f'{boardsize}x{boardsize}: {len(reach) - len(wide)} of {len(reach)} agents within '
-               f'±{width:g} Elo, the widest ±{reach.max():.0f}, after {n_games} games')
-        if wide.empty or time.time() > deadline:
+               f'±{width:g} Elo, the widest ±{reach.max():.0f}, after {n_games} games'
+               + f'; {len(found) - len(here)} others cannot play here'*(len(here) < len(found)))
+        if wide.empty or len(here) < 2 or time.time() > deadline:
             return rated
         total = wide.clip(upper=_UNKNOWN).sum()
         stuck = 0 if total < NARROWER*widest else stuck + 1
@@ -84,7 +88,7 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
         pairs = elos.pairs(played)
         todo = elos.suggest(pairs, n=n, games=games, reference=ratings.reference(found),
                             until=aim*width/ndtri(.975)/elos.to_elo, agents=found.index,
-                            rho=elos.overdispersion(pairs))
+                            rho=elos.overdispersion(pairs), among=here)
         if len(todo) < n:   # it expects this to be enough, but it may not be
             aim *= AIM
         play([(int(a), int(b), int(n)//2) for a, b, n in todo.values], pool, deadline, True, device)
@@ -215,7 +219,8 @@ def rate_fully(boardsize, description, pool, direct_games=DIRECT_GAMES, games=MA
 
 
 def play(matches, pool, deadline=math.inf, more=False, device='cpu', study=None):
-    """Deals matches out to the pool's workers.
+    """Deals matches out to the pool's workers, those between agents who are here
+    (:func:`state.present`).
 
     Args:
         matches: of (agent, opponent, games in each order).
@@ -225,6 +230,9 @@ def play(matches, pool, deadline=math.inf, more=False, device='cpu', study=None)
     Returns:
         How many games were played.
     """
+    ids = {i for a, b, _ in matches for i in (a, b)}
+    here = set(state.present(sql.agent_query().loc[sorted(ids)]))
+    matches = [match for match in matches if here.issuperset(match[:2])]
     return sum(pools.deal(pool, partial(_play, more=more, device=device, study=study),
                           matches, deadline))
 

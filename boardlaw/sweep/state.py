@@ -4,6 +4,7 @@ import math
 import time
 
 from .. import pavlov
+from ..arena import ratings
 from ..pavlov import disk, runs, storage
 
 
@@ -47,6 +48,23 @@ def done(job, known=None):
         return False
     own, last = runs.info(run)['params']['snapshots'], job.snapshots[-1]
     return last in own and storage.snapshots(run).present.get(own.index(last), False)
+
+
+def present(agents):
+    """Ids of those agents who can play: their snapshots are in the folder of runs.
+
+    Where runs came from elsewhere, such as those that ship, the database may know more agents, with
+    their games. The exact player needs no snapshot.
+
+    Args:
+        agents: rows of :func:`boardlaw.sql.agent_query`.
+    """
+    here = {}
+    for run in set(agents.run) & set(runs.names()):
+        snapshots = storage.snapshots(run)
+        here[run] = set(snapshots.index[snapshots.present])
+    return [i for i, run, n, description in agents[['run', 'idx', 'description']].itertuples()
+            if description == ratings.PERFECT or n in here.get(run, ())]
 
 
 @contextlib.contextmanager
