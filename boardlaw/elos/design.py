@@ -33,8 +33,8 @@ def suggest(ws, gs=None, n: int = 1, games: float = 64, reference=None,
     :param among: labels of those who can play, by default all; the widths of the others count for
         nothing
     :return: agent, opponent, games: one row a pair, at most n, in the order chosen
-    :raises ValueError: fewer than two agents who can play, or the reference is not one of them, or one who has
-        played is not among `agents`
+    :raises ValueError: fewer than two agents who can play, or the reference is not one of the
+        agents, or one who has played is not among `agents`
     """
     played = read(ws, gs, agents)
     agents = played.agents
