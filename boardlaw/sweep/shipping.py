@@ -35,17 +35,22 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 8 --runs 6 --largest 100000 --samples 1e7 --test-boards 8',
             'sweep --boards 9 --networks 256x4 --samples 1.22e8 --test-boards 9',
             'sweep --boards 9 --networks 128x4 --samples 1.7e7',
+            'sweep --boards 9 --networks 128x4 --first-seed 1 --samples 6.6e7',
             'sweep --boards 9 --networks 64x2,32x2,8x1,1x1 --samples 1e7',
             'sweep --boards 10 --networks 128x4 --samples 6e7',
             'sweep --boards 11 --networks 128x4 --samples 2.3e7',
             'sweep --boards 10,11 --networks 32x2 --samples 1e7',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
             'sweep --boards 6,7 --study lambda --seeds 3',
-            'sweep --boards 9 --study lambda --networks 128x4 --samples 1e7 --runs 6']
+            'sweep --boards 9 --study lambda --networks 128x4 --samples 1e7']
 
 #: Descriptions of runs whose snapshots take too much room. Of those with a learning curve the last
 #: one ships, of the others only the ratings.
 ENDS = ['lambda/6', 'lambda/7', 'lambda/9', 'bee/9']
+
+#: The run of these that ships whole: agents from random play to far up the climb of 9x9, for others
+#: trained there to play with.
+WHOLE = ['2026-11-29 22-50-14 azure-crane']
 
 #: Descriptions of the runs of which the longest can go on.
 OPEN = ['bee/9', 'bee/10', 'bee/11']
@@ -124,7 +129,7 @@ def _snapshots(database):
         known = sql.agent_query().query('width > 0')
     of_run = known.groupby('run').idx
     ends = (of_run.transform('nunique') > 1) & (known.idx == of_run.transform('max'))
-    known = known[ends | ~known.description.isin(ENDS)]
+    known = known[ends | ~known.description.isin(ENDS) | known.run.isin(WHOLE)]
     return {int(boardsize): {run: sorted(set(numbers)) for run, numbers in board.groupby('run').idx}
             for boardsize, board in known.groupby('boardsize')}
 
