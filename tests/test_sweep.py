@@ -117,10 +117,10 @@ def test_the_command_asks_for_these_jobs(monkeypatch):
     assert asked[5:] == [sweep.plan([3, 4], [5, 6], n_runs=3), sweep.long_runs([3, 4], [5, 6]),
                          sweep.lambda_study([3, 4], [5, 6])]
     assert asked[:5] == [sweep.plan([8], samples=1e7, largest=9000, n_runs=3),
-                     sweep.long_runs([7], samples=8e7),
-                     sweep.plan([8], shapes=[(128, 4), (64, 2)]),
-                     sweep.lambda_study([9], samples=1e6, shape=(64, 4))[:6],
-                     sweep.plan([8], samples=1e7, largest=packs.LARGEST, n_runs=2)]
+                         sweep.long_runs([7], samples=8e7),
+                         sweep.plan([8], shapes=[(128, 4), (64, 2)]),
+                         sweep.lambda_study([9], samples=1e6, shape=(64, 4))[:6],
+                         sweep.plan([8], samples=1e7, largest=packs.LARGEST, n_runs=2)]
 
 
 @pytest.mark.parametrize('options, problem', [

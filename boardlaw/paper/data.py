@@ -31,6 +31,7 @@ from boardlaw.arena import best, mirror, ratings
 
 TRAIN_NODES = 64        # search nodes in training, and in the paper's main figures
 PERFECT = -50           # the Elo from which the paper calls play perfect
+FLOORS = (-2000, -1500, -1000, -500)            # of figure 8: Elo of the agents shown, at least
 LEVELS = tuple(range(-1500, -249, 250))         # of figure 9: 9x9, six of them
 MORE_LEVELS = tuple(range(-1700, -299, 175))    # nine from 85 to 15 % of the way to perfect play
 
@@ -334,7 +335,7 @@ def largest_board(agents) -> pd.DataFrame:
     return agents[agents.boardsize == max(tree_boards(agents))]
 
 
-def test_curves(agents, floors=(-2000, -1500, -1000, -500), literal=False) -> pd.DataFrame:
+def test_curves(agents, floors=FLOORS, literal=False) -> pd.DataFrame:
     """Elo against test compute for the last snapshot of one run per floor.
 
     For each floor the run whose last snapshot gets above it with the least test compute; a run

@@ -269,7 +269,7 @@ def resid_var(agents):
 
 
 @style.drawn
-def test_compute(agents, floors=(-2000, -1500, -1000, -500), literal=False):
+def test_compute(agents, floors=data.FLOORS, literal=False):
     """Figure 8: how Elo grows with the search's nodes, for snapshots of different strength.
 
     The last snapshot of one run for each of ``floors``, on the largest board; see

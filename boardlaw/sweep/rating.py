@@ -72,9 +72,10 @@ def rate(boardsize, description, pool, width=WIDTH, games=MATCH, deadline=math.i
         reach = ((rated.upper - rated.lower)/2).fillna(math.inf)[here]
         wide = reach[reach > width]
         n_games = int(played[['black_wins', 'white_wins']].to_numpy().sum())
+        away = len(found) - len(here)
         report(f'{boardsize}x{boardsize}: {len(reach) - len(wide)} of {len(reach)} agents within '
                f'±{width:g} Elo, the widest ±{reach.max():.0f}, after {n_games} games'
-               + f'; {len(found) - len(here)} others cannot play here'*(len(here) < len(found)))
+               + (f'; {away} others cannot play here' if away else ''))
         if wide.empty or len(here) < 2 or time.time() > deadline:
             return rated
         total = wide.clip(upper=_UNKNOWN).sum()
