@@ -377,6 +377,71 @@ def test_a_finished_run_goes_on_when_more_is_asked_for(root):
     assert sweep.find(long) == run
 
 
+def test_the_bar_follows_the_savepoints_of_those_who_train(root, monkeypatch):
+    short, job = (sweep.plan([3], settings=TINY, n_runs=1, samples=n)[0] for n in (3000, 12_000))
+    bars, shown = [], []
+
+    class Bar(training.tqdm):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            bars.append(self)
+
+    class Halfway:
+        def map(self, function, items, deadline):
+            assert bars[0].n == 0
+            training._train((short, str(root), 'cpu'))
+            end = time.time() + 10
+            while not bars[0].n and time.time() < end:
+                time.sleep(.01)
+            assert bars[0].n == state.n_samples(sweep.find(short))
+            shown.append(bars[0].n)
+            for item in items:
+                yield item, function(item)
+                shown.append(bars[0].n)
+
+    monkeypatch.setattr(training, 'tqdm', Bar)
+    monkeypatch.setattr(training, 'FOLLOW', .05)
+    training.train_all([job], Halfway(), sql.create(root/'x.sqlite'), report=lambda line: None)
+    total = job.snapshots[-1]/job.config.flops_per_sample
+    assert 0 < shown[0] < total/2 and shown[1] == bars[0].total == total
+
+    # What is there already counts, and a savepoint that nobody can read stops nothing.
+    longer, = sweep.plan([3], settings=TINY, n_runs=1, samples=30_000)
+    before = state.n_samples(sweep.find(job))
+    training.train_all([longer], Here(), root/'x.sqlite', report=lambda line: None)
+    assert bars[1].initial == before >= total
+    longest, = sweep.plan([3], settings=TINY, n_runs=1, samples=60_000)
+    pavlov.files.path(sweep.find(longest), storage.LATEST).write_bytes(b'x')
+    with pytest.raises(pavlov.CorruptFile):     # from the training
+        training.train_all([longest], Here(), root/'x.sqlite', report=lambda line: None)
+    assert bars[2].initial == 0
+
+
+def test_workers_that_are_told_to_end_leave_nothing_behind(tmp_path):
+    """A progress bar in a worker makes a semaphore, which Python removes if the worker ends by
+    itself; else it complains at the end of the sweep."""
+    (tmp_path/'held.py').write_text('''
+import multiprocessing, os, time
+from boardlaw.sweep import pools
+
+def hold(first):
+    if first:
+        held = multiprocessing.RLock()
+        os.mkdir('begun')
+        time.sleep(60)
+    while not os.path.exists('begun'):
+        time.sleep(.01)
+
+if __name__ == '__main__':
+    work = pools.Local(2).map(hold, [True, False])
+    assert next(work) == (False, None)
+    work.close()
+''')
+    ended = subprocess.run([sys.executable, 'held.py'], cwd=tmp_path, capture_output=True,
+                           env=os.environ | {'PYTHONPATH': str(training.CHECKOUT)}, text=True)
+    assert (ended.returncode, ended.stderr) == (0, '')
+
+
 def test_finished_runs_take_none_of_a_sweeps_time(root, monkeypatch):
     jobs = sweep.plan([3], settings=TINY, n_runs=3)
     monkeypatch.setattr(plans, '_seconds_per_sample', lambda config, device: 1.)

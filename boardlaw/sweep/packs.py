@@ -170,18 +170,8 @@ def _samples(jobs):
     for job in jobs:
         if (run := state.find(job, known)) is not None:
             boardsize = str(job.config.boardsize)
-            found[boardsize] = found.get(boardsize, 0) + _progress(run)
+            found[boardsize] = found.get(boardsize, 0) + state.n_samples(run)
     return found
-
-
-def _progress(run):
-    """Samples that a run has seen at its savepoint, or else at its last snapshot."""
-    found = storage.snapshots(run)
-    names = [storage.LATEST, *(storage.SNAPSHOT.format(n=n) for n in found.index[::-1])]
-    for path in [runs.path(run)/name for name in names]:
-        if path.exists():   # mapped, since a savepoint is large and one number of it is wanted
-            return int(torch.load(path, mmap=True, weights_only=True)['n_samples'])
-    return 0
 
 
 # States
@@ -207,7 +197,7 @@ def save(jobs, database, folder, after=None, visits=(), report=print):
         with sql.use(database):
             sql.execute('vacuum into :path', path=f'{scratch}/{_DATABASE}')
         with zipfile.ZipFile(f'{scratch}/zip', 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-            about = {'runs': {run: _progress(run) for run in found.values()},
+            about = {'runs': {run: state.n_samples(run) for run in found.values()},
                      'visits': list(visits)}
             file.writestr(_ABOUT, json.dumps(about))
             file.write(f'{scratch}/{_DATABASE}', _DATABASE)
@@ -287,8 +277,8 @@ def load(folder):
                 if damaged := file.testzip():
                     raise zipfile.BadZipFile(f'the checksum of "{damaged}" is wrong')
                 about = json.loads(file.read(_ABOUT))
-                for run, n_samples in about['runs'].items():
-                    if not (runs.folder()/run/runs.INFO).exists() or _progress(run) < n_samples:
+                for run, n in about['runs'].items():
+                    if not (runs.folder()/run/runs.INFO).exists() or state.n_samples(run) < n:
                         _extract(file, run)
                 file.extract(_DATABASE, scratch)
         except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, LookupError, ValueError) as e:

@@ -96,6 +96,7 @@ class Local:
 
 
 def _work(pipe, function, item):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))   # and clean up
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ['BOARDLAW_THREADS'] = '1'
     import torch

@@ -3,6 +3,8 @@ import contextlib
 import math
 import time
 
+import torch
+
 from .. import pavlov
 from ..arena import ratings
 from ..pavlov import disk, runs, storage
@@ -48,6 +50,16 @@ def done(job, known=None):
         return False
     own, last = runs.info(run)['params']['snapshots'], job.snapshots[-1]
     return last in own and storage.snapshots(run).present.get(own.index(last), False)
+
+
+def n_samples(run):
+    """Samples that a run has seen at its savepoint, or else at its last snapshot."""
+    found = storage.snapshots(run)
+    names = [storage.LATEST, *(storage.SNAPSHOT.format(n=n) for n in found.index[::-1])]
+    for path in [runs.path(run)/name for name in names]:
+        if path.exists():   # mapped, since a savepoint is large and one number of it is wanted
+            return int(torch.load(path, mmap=True, weights_only=True)['n_samples'])
+    return 0
 
 
 def present(agents):

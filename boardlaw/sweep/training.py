@@ -2,8 +2,9 @@
 import math
 import platform
 import subprocess
+import threading
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from . import state
 #: The largest board that has the exact solver's player among its agents, as 0.
 SOLVED = 6
 
+#: Seconds between two looks at how far the runs have got.
+FOLLOW = 10.
+
 #: The folder that holds the package; in a checkout, the repository.
 CHECKOUT = Path(__file__).parents[2]
 
@@ -27,20 +31,55 @@ def train_all(jobs, pool, database, deadline=math.inf, device='cpu', report=prin
     known = state.descriptions()
     todo = [job for job in jobs if not state.done(job, known)]
     report(f'{len(jobs)} runs, {len(jobs) - len(todo)} of them finished before')
-    total = sum(job.flops/job.config.flops_per_sample for job in todo)
-    bar = tqdm(total=total, unit='samples', unit_scale=True, desc='training')
-    with bar:
+    with _followed(todo) as show:
         items = [(job, str(pavlov.root()), device) for job in todo]
         for (job, *_), result in pool.map(_train, items, deadline):
             if isinstance(result, Exception):
-                report(f'{job.name}: {type(result).__name__}: {result}')
-                continue
-            bar.update(job.flops/job.config.flops_per_sample)
+                result = f'{type(result).__name__}: {result}'
+            show()
             report(f'{job.name}: {result}')
     known = state.descriptions()
     with sql.use(database):
         for job in jobs:
             register(job, known=known)
+
+
+@contextmanager
+def _followed(jobs):
+    """A progress bar that follows the runs' savepoints, since others than this process train them.
+
+    Yields:
+        A function of no arguments that brings it up to date.
+    """
+    totals = [job.snapshots[-1]/job.config.flops_per_sample for job in jobs]
+    ended, lock = threading.Event(), threading.Lock()
+
+    def seen():
+        known, n = state.descriptions(), 0
+        for job, total in zip(jobs, totals):
+            if run := state.find(job, known):
+                with suppress(Exception):   # a damaged savepoint is for whoever trains to report
+                    n += min(total, state.n_samples(run))
+        return n
+
+    def show():
+        with lock:
+            bar.n = seen()
+            bar.refresh()
+
+    def follow():
+        while not ended.wait(FOLLOW):
+            show()
+
+    with tqdm(total=sum(totals), initial=seen(), unit='samples', unit_scale=True,
+              desc='training') as bar:
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield show
+        finally:
+            ended.set()
+            thread.join()
 
 
 def register(job, nodes=(None,), every=1, known=None):
