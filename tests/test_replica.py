@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import reproduce
+import sources
 import torch
 
 import boardlaw
@@ -18,7 +19,7 @@ from boardlaw.paper import data, fits, prediction
 from boardlaw.pavlov import runs, storage
 from boardlaw.selfplay import Config
 from boardlaw.sql import database
-from boardlaw.sweep import shipping
+from boardlaw.sweep import packs, shipping
 
 pytestmark = pytest.mark.skipif(not database.REPLICA.exists(), reason='no replica is shipped')
 
@@ -207,6 +208,12 @@ def test_small_enough():
     package = Path(boardlaw.__file__).parent
     assert sum(f.stat().st_size for f in package.rglob('*') if f.is_file()
                and '__pycache__' not in f.parts) < 64e6
+
+
+def test_the_rest_of_the_repository_leaves_room_for_a_state():
+    """As CONTRIBUTING.md says of a GPU to which 64 MiB can be taken."""
+    names = [name for name in sources.shipped() if not name.startswith('boardlaw/data/replica')]
+    assert sum((sources.ROOT/name).stat().st_size for name in names) + packs.MOST < 2**26
 
 
 def test_agents_play_again(unpacked):
