@@ -4,10 +4,11 @@
 
 Checks the GPU's games and searches against the CPU's, measures the search beside the network
 alone, the gaps between launches, trainings side by side, matches, memory, the learner and whole
-trainings, and trains two agents for a short while. Each part's results go to the report as they
-come, with the date and the card; what did not fit into the time is listed as left out, and a part
-that does not end is cut off at the end of the time. gpu_times.csv, beside the report, gets a row of
-the main figures: a table of versions and times. The exit code is 1 if a part failed.
+trainings, trains two agents for a short while, and tries other tiles. Each part's results go to the
+report as they come, with the date and the card; what did not fit into the time is listed as left
+out, and a part that does not end is cut off at the end of the time. gpu_times.csv, beside the
+report, gets a row of the main figures: a table of versions and times. The exit code is 1 if a part
+failed.
 
 ``--rehearse`` runs every part in miniature on a CPU, through Triton's interpreter: its figures mean
 nothing and are not written.
@@ -36,6 +37,7 @@ if missing := [x for x in ('torch', 'triton', 'numba') if find_spec(x) is None]:
     sys.exit(f'Nothing was measured: {", ".join(missing)} not installed for {sys.executable}')
 
 import gpu_profile  # noqa: E402
+import gpu_tiles  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import triton  # noqa: E402
@@ -223,6 +225,18 @@ def layers():
             'torch_half_ms': 1e3*seconds(graphed(plain))[0]}
 
 
+def tiles():
+    """A forward pass on 9x9 with other tiles than those in use."""
+    found = {}
+    for width in [128] if REHEARSE else gpu_tiles.CANDIDATES:
+        network = network_of(3 if REHEARSE else 9, width, 1 if REHEARSE else 4).to(DEVICE)
+        rows = gpu_tiles.measure(network, gpu_tiles.CANDIDATES[width], MOST, seconds, graphed,
+                                 DEVICE)
+        assert all(row.get('differs', 0) < .02 for row in rows), rows
+        found[width] = rows
+    return found
+
+
 def profile():
     """Of a move's search, and of training steps: how long each kernel runs, what for, and how much
     of the time none does."""
@@ -384,7 +398,8 @@ PARTS = {   # name: (work, seconds that it may need)
     'matches': (matches, 40), 'side_by_side': (side_by_side, 80), 'layers': (layers, 15),
     'memory': (memory, 25),
     'smoke_3x3': (lambda: smoke(SHAPES[0] if REHEARSE else (3, 2, 4), 2 if REHEARSE else 20), 30),
-    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 60), 80), 'tests': (tests, 240)}
+    'smoke_9x9': (lambda: smoke(BOARD, 2 if REHEARSE else 60), 80), 'tiles': (tiles, 40),
+    'tests': (tests, 240)}
 
 
 def machine():

@@ -1,8 +1,12 @@
 """The Triton kernels against the CPU's and the plain references: on a GPU where there is one,
 elsewhere through Triton's interpreter, which shows the logic though neither races nor speed."""
+import json
 import os
+import subprocess
+import sys
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +38,13 @@ from boardlaw.gpu_rng import uniform  # noqa: E402
 from boardlaw.hex import gpu_kernels as rules  # noqa: E402
 from boardlaw.mcts import gpu as searches  # noqa: E402
 from boardlaw.mcts import gpu_kernels as kernels  # noqa: E402
+from boardlaw.mcts import gpu_network  # noqa: E402
 from boardlaw.mcts.gpu_network import FUSED_WIDTH, Forward  # noqa: E402
+
+BENCHMARKS = Path(__file__).parents[1]/'benchmarks'
+sys.path.append(str(BENCHMARKS))
+import gpu_profile  # noqa: E402
+import gpu_tiles  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning')   # of the interpreter
 needs_gpu = pytest.mark.skipif(not GPU, reason='needs a GPU')
@@ -165,6 +175,27 @@ def test_bad_actions():
     (1, 1, 0, 1), (3, 2, 4, 17), (5, 16, 1, 70), (9, FUSED_WIDTH, 2, 5), (4, FUSED_WIDTH + 1, 0, 3),
     (9, 256, 2, 17), (13, 200, 1, 2)])
 def test_forward(boardsize, width, depth, n):
+    check_forward(boardsize, width, depth, n)
+
+
+@pytest.mark.parametrize('boardsize, width, depth, n', [
+    (1, 1, 0, 1), (5, 16, 1, 70), (9, 256, 2, 17)])
+def test_forward_on_cards_whose_matrix_units_triton_does_not_reach(monkeypatch, boardsize, width,
+                                                                    depth, n):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
+    assert not gpu_network._has_units(torch.device('cuda'))
+    monkeypatch.setattr(gpu_network, '_has_units', lambda device: False)
+    check_forward(boardsize, width, depth, n)
+
+
+@pytest.mark.parametrize('width, tile', [
+    (width, tile) for width, tiles in gpu_tiles.CANDIDATES.items() for tile in tiles])
+def test_forward_with_other_tiles(width, tile):
+    with gpu_tiles.using(width, tile):
+        check_forward(5, width, 1, 70)
+
+
+def check_forward(boardsize, width, depth, n):
     """The network in half precision, within its rounding of the one in float32."""
     network, world = make_network(boardsize, width, depth).to(DEVICE), positions(boardsize, n)
     forward = Forward(n, boardsize, width, depth, torch.device(DEVICE))
@@ -452,6 +483,23 @@ def test_graph_equals_launches(boardsize, width, rule, unvisited):
         assert run.graph is not None
         for x, y in zip(found[0], expected[0]):
             assert torch.equal(x, y)
+
+
+def test_the_kernels_compile_for_a_card():
+    """With or without one: Triton's compiler refuses more than its interpreter does."""
+    code = ('import gpu_compile, json; print(json.dumps([gpu_compile.all_kernels([3, 13], '
+            '[(8, 1), (128, 4), (512, 4)]), gpu_compile.all_tiles(), '
+            'gpu_compile.all_kernels([9], [(128, 4)], 75)]))')
+    said = subprocess.run([sys.executable, '-c', code], cwd=BENCHMARKS, capture_output=True,
+                          text=True, env=os.environ | {'PYTHONPATH': str(BENCHMARKS.parent)})
+    assert said.returncode == 0, said.stderr
+    kernels, tiles, older = json.loads(said.stdout)
+    kinds = [name for kind in ('network', 'tree', 'rules') for name in gpu_profile.KINDS[kind]]
+    assert {row['kernel'] for row in kernels} == set(kinds)
+    assert {row['kernel'] for row in older} == set(kinds) - set(gpu_profile.KINDS['network'])
+    for row in kernels + tiles + older:     # a cosine has an array
+        assert row['stack'] <= 40*(row['kernel'] == 'dirichlet') and row['resident'] > 0, row
+    assert all('wgmma' in row['tensor'] for row in kernels if row['kernel'] == '_linear')
 
 
 @needs_gpu

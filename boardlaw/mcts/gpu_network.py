@@ -4,9 +4,11 @@ Products take float16 and add up in float32; the residual stream, the biases and
 are float32; activations beyond float16's range end as nan or infinity, which the search reports.
 Of a network at most :data:`FUSED_WIDTH` wide a program evaluates a block of positions
 from the first layer to the heads without leaving the chip. A wider one is a kernel a layer, which
-reads and writes the residual stream once.
+reads and writes the residual stream once. The matrix units of cards before Ampere are out of
+Triton's reach, and its kernels many times slower there: on these torch does the products.
 """
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 
@@ -78,6 +80,11 @@ def _padded(x, tile):
     return -(-x//tile)*tile
 
 
+def _has_units(device):
+    """Whether Triton's products run on the matrix units of a device."""
+    return device.type != 'cuda' or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 class Forward:
     """A network's weights and activations for `[n]` positions, in buffers made once.
 
@@ -87,6 +94,7 @@ class Forward:
         obs: `[>= n, >= 2*S*S]` float16, what is evaluated.
         out: `[>= n, >= S*S + 1]` float32: the policy's logits, invalid actions included, and the
             value before its tanh, for the mover.
+        by_torch: whether torch does the products.
     """
 
     def __init__(self, n, boardsize, width, depth, device):
@@ -98,7 +106,7 @@ class Forward:
 
         self.n, self.boardsize, self.depth = n, boardsize, depth
         inputs, outputs = 2*boardsize**2, boardsize**2 + 1
-        self.fused = width <= FUSED_WIDTH
+        self.fused, self.by_torch = width <= FUSED_WIDTH, not _has_units(device)
         self.launch = dict(FUSED if self.fused else WIDE)
         sizes = {'M': n, 'N': width, 'K': inputs, 'H': outputs}
         if not self.fused:   # widths are inner and outer dimensions alike
@@ -133,6 +141,9 @@ class Forward:
 
     def __call__(self):
         """Evaluates ``obs`` into ``out``."""
+        if self.by_torch:
+            self._torch()
+            return
         rows, inputs = self.obs.shape
         if self.fused:
             _perceptron[(rows//self.launch['M'],)](
@@ -146,6 +157,13 @@ class Forward:
             self._linear(a, self.body[i], self.body_bias[i], b, self.alphas[i])
             a, b = b, a
         self._linear(a, self.heads, self.heads_bias, self.out)
+
+    @torch.no_grad()
+    def _torch(self):
+        x = F.linear(self.obs, self.first).float() + self.first_bias
+        for w, bias, alpha in zip(self.body, self.body_bias, self.alphas):
+            x += alpha*(F.linear(x.relu().half(), w).float() + bias)
+        torch.add(F.linear(x.half(), self.heads).float(), self.heads_bias, out=self.out)
 
     def _linear(self, x, w, bias, z, alpha=None):
         outputs, inputs = w.shape
