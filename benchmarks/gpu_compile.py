@@ -52,8 +52,8 @@ class Absent:
     def get_current_target(self):
         return self.target
 
-    def get_current_device(self):
-        return 0
+    def get_current_device(self):   # Triton keeps what it has compiled by device
+        return self.target.arch
 
     def get_current_stream(self, device=0):
         return 0
@@ -159,7 +159,7 @@ def resources(kernel):
     shared, warps = kernel.metadata.shared, kernel.metadata.num_warps
     of_warp = -(-registers*32//PORTION)*PORTION
     blocks = min(BLOCKS, WARPS//warps, REGISTERS//of_warp//warps, SHARED//(shared + RESERVED))
-    tensor = re.search(r'wgmma\.mma|mma\.sync', kernel.asm['ptx'])
+    tensor = re.search(r'wgmma\.mma|mma\.sync|tcgen05\.mma', kernel.asm['ptx'])
     return {'registers': registers, 'stack': stack, 'shared': shared, 'warps': warps,
             'resident': blocks*warps, 'tensor': tensor[0] if tensor else ''}
 

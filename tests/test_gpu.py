@@ -489,15 +489,16 @@ def test_the_kernels_compile_for_a_card():
     """With or without one: Triton's compiler refuses more than its interpreter does."""
     code = ('import gpu_compile, json; print(json.dumps([gpu_compile.all_kernels([3, 13], '
             '[(8, 1), (128, 4), (512, 4)]), gpu_compile.all_tiles(), '
-            'gpu_compile.all_kernels([9], [(128, 4)], 75)]))')
+            '*(gpu_compile.all_kernels([9], [(128, 4), (512, 4)], c) for c in (75, 89))]))')
     said = subprocess.run([sys.executable, '-c', code], cwd=BENCHMARKS, capture_output=True,
                           text=True, env=os.environ | {'PYTHONPATH': str(BENCHMARKS.parent)})
     assert said.returncode == 0, said.stderr
-    kernels, tiles, older = json.loads(said.stdout)
+    kernels, tiles, older, small = json.loads(said.stdout)
     kinds = [name for kind in ('network', 'tree', 'rules') for name in gpu_profile.KINDS[kind]]
     assert {row['kernel'] for row in kernels} == set(kinds)
     assert {row['kernel'] for row in older} == set(kinds) - set(gpu_profile.KINDS['network'])
-    for row in kernels + tiles + older:     # a cosine has an array
+    assert all(row['shared'] <= 99*1024 for row in small), 'what a consumer card gives a block'
+    for row in kernels + tiles + older + small:     # a cosine has an array
         assert row['stack'] <= 40*(row['kernel'] == 'dirichlet') and row['resident'] > 0, row
     assert all('wgmma' in row['tensor'] for row in kernels if row['kernel'] == '_linear')
 
