@@ -24,7 +24,7 @@ from boardlaw.sweep import packs, shipping
 pytestmark = pytest.mark.skipif(not database.REPLICA.exists(), reason='no replica is shipped')
 
 BOARDS = {3: 8, 4: 8, 5: 5, 6: 8, 7: 6, 8: 6, 9: 7}   # least number of runs
-BEGUN = {10: 2, 11: 2}     # the same of boards whose best agent is not perfect yet
+BEGUN = {10: 2, 11: 3}     # the same of boards whose best agent is not perfect yet
 SHORT = {7: -90., 8: -120., 9: -160.}   # Elo that 64 nodes reach where training ended before -50
 CHEAPEST = sweep.grid.CHEAPEST | {9: (256, 4)}   # ours that is the best: the paper's is wider
 WIDTH = {9: 90.}   # Elo: the run trained last has few opponents, of the others only the ends ship
@@ -207,7 +207,7 @@ def test_noise_scales_are_there():
 def test_small_enough():
     package = Path(boardlaw.__file__).parent
     assert sum(f.stat().st_size for f in package.rglob('*') if f.is_file()
-               and '__pycache__' not in f.parts) < 64e6
+               and '__pycache__' not in f.parts) < 70e6
 
 
 def test_the_rest_of_the_repository_leaves_room_for_a_state():
@@ -235,9 +235,8 @@ def test_every_network_ships_but_for_studies_of_which_the_ends_do(unpacked):
     for run, numbers in promised.items():
         assert list(storage.snapshots(run).query('present').index) == numbers
     ends = known[of_ends & known.run.isin(promised.keys())].drop_duplicates('run', keep='last')
-    assert set(ends.boardsize) == {6, 7, 9}
-    [whole] = shipping.WHOLE
-    assert len(promised[whole]) >= 12
+    assert set(ends.boardsize) == {6, 7, 9, 11}
+    assert all(len(promised[whole]) >= 12 for whole in shipping.WHOLE)
     loaded = arena.load(ends.index)
     of_rules = [loaded[i].rule for i in ends.index if ends.description[i].startswith('lambda/')]
     assert sorted(of_rules) == ['2021']*9 + ['corrected']*9

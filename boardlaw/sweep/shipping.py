@@ -35,10 +35,11 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
             'sweep --boards 8 --runs 6 --largest 100000 --samples 1e7 --test-boards 8',
             'sweep --boards 9 --networks 256x4 --samples 1.22e8 --test-boards 9',
             'sweep --boards 9 --networks 128x4 --samples 1.7e7',
-            'sweep --boards 9 --networks 128x4 --first-seed 1 --samples 6.6e7',
+            'sweep --boards 9 --networks 128x4 --first-seed 1 --samples 1.65e8',
             'sweep --boards 9 --networks 64x2,32x2,8x1,1x1 --samples 1e7',
             'sweep --boards 10 --networks 128x4 --samples 6e7',
             'sweep --boards 11 --networks 128x4 --samples 2.3e7',
+            'sweep --boards 11 --networks 256x4 --samples 5e7',
             'sweep --boards 10,11 --networks 32x2 --samples 1e7',
             'sweep --boards 3,4,5 --study lambda --seeds 8',
             'sweep --boards 6,7 --study lambda --seeds 3',
@@ -46,11 +47,12 @@ COMMANDS = ['sweep --boards 3,4,5 --seeds 2 --runs 8 --test-boards 5',
 
 #: Descriptions of runs whose snapshots take too much room. Of those with a learning curve the last
 #: one ships, of the others only the ratings.
-ENDS = ['lambda/6', 'lambda/7', 'lambda/9', 'bee/9']
+ENDS = ['lambda/6', 'lambda/7', 'lambda/9', 'bee/9', 'bee/11']
 
-#: The run of these that ships whole: agents from random play to far up the climb of 9x9, for others
-#: trained there to play with.
-WHOLE = ['2026-11-29 22-50-14 azure-crane']
+#: The runs of these that ship whole: on each board one 128x4 from random play to far up the climb,
+#: for others trained there to play with, and a small network.
+WHOLE = ['2026-11-29 22-50-14 azure-crane', '2026-11-29 20-21-17 mellow-gull',
+         '2026-11-29 21-07-06 calm-quartz']
 
 #: Descriptions of the runs of which the longest can go on.
 OPEN = ['bee/9', 'bee/10', 'bee/11']
