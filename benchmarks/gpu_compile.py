@@ -1,6 +1,6 @@
 """Compiles the GPU's kernels where there is no GPU, and prints what each takes of one.
 
-    python benchmarks/gpu_compile.py [--boards 9] [--networks 128x4 512x4] [--tiles]
+    python benchmarks/gpu_compile.py [--boards 9] [--networks 128x4,512x4] [--tiles]
 
 Triton's interpreter shows that the kernels compute what they should; this, that they compile for a
 card, an H100 or H200 by default, and whether they keep within its registers and shared memory. It
@@ -31,6 +31,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
 
 from boardlaw.hex import gpu_kernels as rules  # noqa: E402
+from boardlaw.main import _shapes  # noqa: E402
 from boardlaw.mcts import gpu as searches  # noqa: E402
 from boardlaw.mcts import gpu_network  # noqa: E402
 from boardlaw.mcts.search import _settings  # noqa: E402
@@ -164,16 +165,10 @@ def resources(kernel):
             'resident': blocks*warps, 'tensor': tensor[0] if tensor else ''}
 
 
-def shape(text):
-    """(width, depth) of '128x4'."""
-    width, depth = text.split('x')
-    return int(width), int(depth)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--boards', type=int, nargs='+', default=[9])
-    parser.add_argument('--networks', type=shape, nargs='+', default=[(128, 4), (512, 4)])
+    parser.add_argument('--networks', type=_shapes, default=[(128, 4), (512, 4)])
     parser.add_argument('--capability', type=int, default=90, help='of the card, 90 for 9.0')
     parser.add_argument('--tiles', action='store_true', help='those that gpu_check.py compares')
     args = parser.parse_args()
